@@ -1,0 +1,17 @@
+//! Push engine: publish once, and every subscriber hears it, in order, nothing lost and nothing twice, over whichever
+//! transport it has.
+
+#![deny(unsafe_code)]
+
+mod app;
+pub mod config;
+mod cursor;
+mod event;
+mod topic;
+pub mod transport;
+
+pub use app::{Admission, App, Grant, Message, Open, Refusal, Request, Response, Subscriber, SubscriberId};
+pub use config::Config;
+pub use cursor::{CURSOR_BYTES_MAX, Cursor, CursorError, Epoch, Offset, Start};
+pub use event::{Data, Event, EventError, NAME_BYTES_MAX};
+pub use topic::{Matcher, TOPIC_BYTES_MAX, Topic, TopicError};

@@ -1,0 +1,2 @@
+//! The `stentor` push server.
+fn main() {}
