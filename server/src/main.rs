@@ -1,2 +1,7 @@
 //! The `stentor` push server.
+
+mod cli;
+mod config;
+mod logs;
+
 fn main() {}
