@@ -25,9 +25,9 @@ pub(crate) fn print(settings: &Settings) -> String {
             let _ = write!(out, "\n[{section}]");
         }
         let default = defaults.current(key.name).map_or("none".into(), Value::to_string);
-        let meaning = format!("{} Default: {default}. Variable: {}.", key.meaning, keys::variable(key.name));
         out.push('\n');
-        comment(&meaning, &mut out);
+        comment(key.meaning, &mut out);
+        let _ = writeln!(out, "# Default {default}; {}.", keys::variable(key.name));
         let _ = match used.current(key.name) {
             Some(value) => writeln!(out, "{name} = {value}"),
             None => writeln!(out, "# {name} = \"FILE\""),
@@ -38,18 +38,16 @@ pub(crate) fn print(settings: &Settings) -> String {
 
 /// Appends `text` as comment lines, broken between words.
 fn comment(text: &str, out: &mut String) {
-    let mut columns = WIDTH;
+    let mut line = String::from("#");
     for word in text.split_whitespace() {
-        if columns + 1 + word.len() > WIDTH {
-            if !out.ends_with('\n') {
-                out.push('\n');
-            }
-            out.push('#');
-            columns = 1;
+        if line.len() + 1 + word.len() > WIDTH {
+            out.push_str(&line);
+            out.push('\n');
+            line.truncate(1);
         }
-        out.push(' ');
-        out.push_str(word);
-        columns += 1 + word.chars().count();
+        line.push(' ');
+        line.push_str(word);
     }
+    out.push_str(&line);
     out.push('\n');
 }
