@@ -81,7 +81,8 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// The figures of the process that tell an operator most: what it is, since when, and how much memory it holds.
+/// The figures of the process that tell an operator most: what it is, since when, and how much memory it
+/// holds.
 pub(crate) fn write_process(page: &mut Page) {
     page.gauges(
         "stentor_build_info",

@@ -5,8 +5,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use stentor::{Request, Response};
 
 /// What the live page may load and do: nothing but its own files, streams from here, and frames from here.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-    frame-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    connect-src 'self'; frame-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
 
 struct Asset {
     path: &'static str,
@@ -33,7 +34,8 @@ pub(crate) fn has(path: &str) -> bool {
     ASSETS.iter().any(|asset| asset.path == path)
 }
 
-/// Answers with the page or the asset at the path of `request`: 304 if the browser has it already (RFC 9110 §13.1.2).
+/// Answers with the page or the asset at the path of `request`: 304 if the browser has it already (RFC 9110
+/// §13.1.2).
 pub(crate) fn answer(request: &Request<'_>) -> Option<Response> {
     let asset = ASSETS.iter().find(|asset| asset.path == request.path)?;
     let tag = entity_tag(asset.body);
