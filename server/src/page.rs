@@ -1,4 +1,4 @@
-//! The live page and its two assets, built into the binary.
+//! The live page and its assets, built into the binary.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -15,8 +15,13 @@ struct Asset {
     body: &'static str,
 }
 
-const ASSETS: [Asset; 3] = [
+const ASSETS: [Asset; 4] = [
     Asset { path: "/", content_type: "text/html; charset=utf-8", body: include_str!("../page/index.html") },
+    Asset {
+        path: "/transports.js",
+        content_type: "text/javascript; charset=utf-8",
+        body: include_str!("../page/transports.js"),
+    },
     Asset {
         path: "/app.js",
         content_type: "text/javascript; charset=utf-8",
@@ -91,9 +96,12 @@ mod tests {
 
     #[test]
     fn each_asset_has_its_type_and_a_tag_that_brings_a_304() {
-        for (path, content_type) in
-            [("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css")]
-        {
+        for (path, content_type) in [
+            ("/", "text/html"),
+            ("/app.js", "text/javascript"),
+            ("/transports.js", "text/javascript"),
+            ("/style.css", "text/css"),
+        ] {
             assert!(has(path));
             let response = get(path, &[]).unwrap();
             assert_eq!(response.status, 200);
@@ -122,6 +130,16 @@ mod tests {
             scripts.all(|script| script[..script.find('>').unwrap_or(0)].contains("src=")),
             "script in the page"
         );
-        assert!(html.contains("app.js") && html.contains("style.css"));
+        // Whatever the page and its scripts load by name is there.
+        let sources = ASSETS.iter().flat_map(|asset| asset.body.split(['"', '\'']));
+        let loaded: Vec<&str> = sources
+            .filter(|text| {
+                !text.contains([' ', '\n', '(']) && (text.ends_with(".js") || text.ends_with(".css"))
+            })
+            .collect();
+        assert!(loaded.len() >= 3, "{loaded:?}");
+        for path in loaded {
+            assert!(has(&format!("/{}", path.trim_start_matches("./").trim_start_matches('/'))), "{path}");
+        }
     }
 }

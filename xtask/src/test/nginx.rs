@@ -1,12 +1,12 @@
 //! The scripts of `tests/nginx`, through an nginx with the configuration that the documentation shows.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::server::is_ready;
+use super::server::{free_address, is_ready, letting_in};
 use super::{Tally, scripts, tools};
 use crate::step;
 
@@ -14,7 +14,6 @@ use crate::step;
 const SHOWN: &str = "docs/nginx.conf";
 /// Where the server is in it.
 const UPSTREAM: &str = "127.0.0.1:8080";
-const LIMIT: Duration = Duration::from_secs(300);
 const START: Duration = Duration::from_secs(20);
 
 pub(super) fn run(root: &Path, tally: &mut Tally) {
@@ -27,35 +26,30 @@ pub(super) fn run(root: &Path, tally: &mut Tally) {
         }
     };
     scripts::run_each(root, "nginx", tally, |runner, script, tally| {
-        let name = runner.name(script, &[]);
-        let result = runner.server(&name).and_then(|server| {
-            let nginx = Nginx::start(root, &shown, server.address())?;
-            let command = &mut runner.command(script, &format!("http://{}", nginx.address), &[]);
-            let ended = step::run(&name, command, LIMIT);
+        runner.judge(script, &[], tally, |name| {
+            let address = free_address()?;
+            let url = format!("http://{address}");
+            // Pages come from nginx's address now.
+            let server = runner.server(name, &letting_in(&url))?;
+            let nginx = Nginx::start(root, &shown, server.address(), address)?;
+            let ended = step::run(name, &mut runner.command(script, &url, &[]), scripts::LIMIT);
             drop(nginx);
-            server.end()?;
-            if ended.is_ok { Ok(()) } else { Err(ended.how) }
+            let is_over = server.end();
+            if ended.is_ok { is_over } else { Err(ended.how) }
         });
-        if let Err(reason) = &result {
-            println!("── {name}: FAILED ({reason})");
-        }
-        tally.count(name, result.is_ok());
     });
 }
 
 /// A running nginx; ended when dropped.
-struct Nginx {
-    child: Child,
-    address: SocketAddr,
-}
+struct Nginx(Child);
 
 impl Nginx {
-    fn start(root: &Path, shown: &str, upstream: SocketAddr) -> Result<Self, String> {
+    /// Starts one that listens at `address` and passes everything on to `upstream`.
+    fn start(root: &Path, shown: &str, upstream: SocketAddr, address: SocketAddr) -> Result<Self, String> {
         let program = tools::NGINX.path().ok_or("nginx is not here")?;
         let folder = root.join("target/xtask/nginx");
         let say = |e: std::io::Error| format!("cannot prepare {}: {e}", folder.display());
         std::fs::create_dir_all(&folder).map_err(say)?;
-        let address = free_address().map_err(say)?;
         let file = folder.join("nginx.conf");
         std::fs::write(&file, whole(&folder, shown, upstream, address)?).map_err(say)?;
         let child = Command::new(program)
@@ -67,10 +61,10 @@ impl Nginx {
             .stdout(Stdio::null())
             .spawn()
             .map_err(|e| format!("cannot start nginx: {e}"))?;
-        let mut nginx = Self { child, address };
+        let mut nginx = Self(child);
         let deadline = Instant::now() + START;
         while !is_ready(address) {
-            let has_ended = !matches!(nginx.child.try_wait(), Ok(None));
+            let has_ended = !matches!(nginx.0.try_wait(), Ok(None));
             if has_ended || Instant::now() > deadline {
                 let log = std::fs::read_to_string(folder.join("error.log")).unwrap_or_default();
                 return Err(format!("nginx did not become ready\n{log}"));
@@ -84,22 +78,17 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         // The master ends its workers on SIGTERM; a killed one would leave them behind.
-        step::signal(self.child.id(), "TERM");
+        step::signal(self.0.id(), "TERM");
         let deadline = Instant::now() + Duration::from_secs(5);
-        while matches!(self.child.try_wait(), Ok(None)) {
+        while matches!(self.0.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
+                let _ = self.0.kill();
+                let _ = self.0.wait();
                 return;
             }
             thread::sleep(Duration::from_millis(20));
         }
     }
-}
-
-/// A port that was free a moment ago.
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
 /// The configuration shown in the documentation, with its two addresses replaced, in what nginx needs around

@@ -10,10 +10,7 @@ use super::{Tally, tools};
 use crate::step;
 
 /// A script may take so long.
-const LIMIT: Duration = Duration::from_secs(300);
-/// What scripts of a folder share, and no test itself.
-const SHARED: [&str; 2] = ["launch.mjs", "conftest.py"];
-
+pub(super) const LIMIT: Duration = Duration::from_secs(300);
 /// What is needed to run scripts.
 pub(super) struct Runner {
     root: PathBuf,
@@ -33,27 +30,40 @@ impl Runner {
         Ok(Self { root: root.into(), binary: server::build(root)?, python })
     }
 
-    /// Starts a server that logs to a file named after `name`.
+    /// Starts a server with `flags` that logs to a file named after `name`.
     ///
     /// # Errors
     /// Why it did not start.
-    pub(super) fn server(&self, name: &str) -> Result<Server, String> {
+    pub(super) fn server(&self, name: &str, flags: &[String]) -> Result<Server, String> {
         let folder = self.root.join("target/xtask");
         std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-        Server::start(&self.binary, &folder.join(format!("{}.log", name.replace(['/', ' '], "-"))))
+        Server::start(&self.binary, flags, &folder.join(format!("{}.log", name.replace(['/', ' '], "-"))))
     }
 
-    /// Runs `script` with a server of its own.
-    pub(super) fn run(&self, script: &Path, words: &[&str], tally: &mut Tally) {
-        let name = self.name(script, words);
-        let result = self.server(&name).and_then(|server| {
-            let ended = step::run(&name, &mut self.command(script, &server.base_url(), words), LIMIT);
+    /// Runs `script` with a server of its own, which is started with `flags`.
+    pub(super) fn run(&self, script: &Path, words: &[&str], flags: &[String], tally: &mut Tally) {
+        self.judge(script, words, tally, |name| {
+            let server = self.server(name, flags)?;
+            let ended = step::run(name, &mut self.command(script, &server.base_url(), words), LIMIT);
             if !ended.is_ok {
                 println!("the server's log ends with:\n{}", server.log_end());
             }
-            server.end()?;
-            if ended.is_ok { Ok(()) } else { Err(ended.how) }
+            // What went wrong in the script is told before what followed from it.
+            let is_over = server.end();
+            if ended.is_ok { is_over } else { Err(ended.how) }
         });
+    }
+
+    /// Counts `script` by what `work`, which is given its name, says of it.
+    pub(super) fn judge(
+        &self,
+        script: &Path,
+        words: &[&str],
+        tally: &mut Tally,
+        work: impl FnOnce(&str) -> Result<(), String>,
+    ) {
+        let name = self.name(script, words);
+        let result = work(&name);
         if let Err(reason) = &result {
             println!("── {name}: FAILED ({reason})");
         }
@@ -71,7 +81,7 @@ impl Runner {
     }
 
     /// The name of a test in the output.
-    pub(super) fn name(&self, script: &Path, words: &[&str]) -> String {
+    fn name(&self, script: &Path, words: &[&str]) -> String {
         let path = script.strip_prefix(&self.root).unwrap_or(script).to_string_lossy().into_owned();
         std::iter::once(path.as_str()).chain(words.iter().copied()).collect::<Vec<_>>().join(" ")
     }
@@ -79,7 +89,7 @@ impl Runner {
 
 /// The scripts of `tests/clients`.
 pub(super) fn run_clients(root: &Path, tally: &mut Tally) {
-    run_each(root, "clients", tally, |runner, script, tally| runner.run(script, &[], tally));
+    run_each(root, "clients", tally, |runner, script, tally| runner.run(script, &[], &[], tally));
 }
 
 /// Does `work` for each script of `tests/FOLDER`.
@@ -103,18 +113,30 @@ pub(super) fn run_each(
     }
 }
 
-/// The scripts of a folder, by name. What stands in folders of it is shared by them.
+/// The scripts of a folder, by name. What others of them import is no test itself.
 fn scripts(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut scripts: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| is_test(path)).collect();
+    let is_script = |path: &PathBuf| {
+        path.is_file() && path.extension().is_some_and(|extension| extension == "mjs" || extension == "py")
+    };
+    let mut scripts: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_script).collect();
+    let texts: Vec<String> =
+        scripts.iter().map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect();
+    scripts.retain(|path| !texts.iter().any(|text| imports(text, path)));
     scripts.sort();
     scripts
 }
 
-fn is_test(path: &Path) -> bool {
+/// Whether a script says that it imports the one at `path`, which stands beside it.
+fn imports(text: &str, path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.is_file() && (name.ends_with(".mjs") || name.ends_with(".py")) && !SHARED.contains(&&*name)
+    match name.strip_suffix(".py") {
+        Some(module) => text.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            matches!(words.next(), Some("import" | "from")) && words.next() == Some(module)
+        }),
+        None => text.contains(&format!("\"./{name}\"")),
+    }
 }
 
 #[cfg(test)]
@@ -125,8 +147,14 @@ mod tests {
     fn scripts_are_tests_and_what_they_share_is_not() {
         let folder = std::env::temp_dir().join(format!("xtask-scripts-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("lib.mjs")).unwrap();
-        for name in ["b.mjs", "a.py", "launch.mjs", "package.json", "notes.md"] {
-            std::fs::write(folder.join(name), "").unwrap();
+        for (name, text) in [
+            ("b.mjs", "import { launch } from \"./launch.mjs\";"),
+            ("launch.mjs", "import x from \"ws\";"),
+            ("a.py", "import asyncio\nfrom common import url\n"),
+            ("common.py", ""),
+            ("package.json", ""),
+        ] {
+            std::fs::write(folder.join(name), text).unwrap();
         }
         let names: Vec<_> =
             scripts(&folder).iter().map(|path| path.file_name().unwrap().to_owned()).collect();

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -38,15 +38,16 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts `binary` and waits until it is ready. It logs to `log`.
+    /// Starts `binary` with `flags` and waits until it is ready. It logs to `log`.
     ///
     /// # Errors
     /// Why it did not become ready, with the end of its log.
-    pub(super) fn start(binary: &Path, log: &Path) -> Result<Self, String> {
+    pub(super) fn start(binary: &Path, flags: &[String], log: &Path) -> Result<Self, String> {
         let say = |what: &str, error: std::io::Error| format!("{what}: {error}");
         let file = File::create(log).map_err(|e| say("cannot write a log", e))?;
         let mut child = Command::new(binary)
             .args(["--listen", "127.0.0.1:0", "--drain-seconds", &DRAIN_SECONDS.to_string()])
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(file)
@@ -131,6 +132,20 @@ impl Drop for Server {
     }
 }
 
+/// An address of loopback with a port that was free a moment ago.
+///
+/// # Errors
+/// No port is free.
+pub(super) fn free_address() -> Result<SocketAddr, String> {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    address.map_err(|e| format!("no port is free: {e}"))
+}
+
+/// The flags that let pages of `origin` in.
+pub(super) fn letting_in(origin: &str) -> [String; 4] {
+    ["--set".into(), format!("cors.origins={origin}"), "--set".into(), "cors.credentials=true".into()]
+}
+
 /// The address in a line such as `listening on http://127.0.0.1:8080 (2 shards)`.
 fn address_in(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("listening on http://")?.split_whitespace().next()?.parse().ok()
@@ -163,7 +178,9 @@ mod tests {
     #[test]
     fn a_server_that_ends_at_once_is_told_with_its_log() {
         let log = std::env::temp_dir().join(format!("xtask-server-{}.log", std::process::id()));
-        let Err(reason) = Server::start(Path::new("/bin/false"), &log) else { panic!("/bin/false serves") };
+        let Err(reason) = Server::start(Path::new("/bin/false"), &[], &log) else {
+            panic!("/bin/false serves")
+        };
         assert!(reason.starts_with("the server did not say where it is"), "{reason}");
         let _ = std::fs::remove_file(log);
     }
