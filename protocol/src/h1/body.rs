@@ -30,8 +30,8 @@ pub enum BodyError {
         /// The byte.
         byte: u8,
     },
-    /// A chunk size of more digits than 64 bits need (RFC 9112 §7.1: "recipients MUST anticipate potentially large
-    /// hexadecimal numerals").
+    /// A chunk size of more digits than 64 bits need (RFC 9112 §7.1: "recipients MUST anticipate potentially
+    /// large hexadecimal numerals").
     ChunkSizeTooLong {
         /// The limit, in digits.
         max: usize,
@@ -135,12 +135,12 @@ impl BodyDecoder {
         }
     }
 
-    /// Appends the data in `input` to `out` and returns how many bytes of `input` belonged to the body: all of them
-    /// unless it is done. What follows is the next message.
+    /// Appends the data in `input` to `out` and returns how many bytes of `input` belonged to the body: all
+    /// of them unless it is done. What follows is the next message.
     ///
     /// # Errors
-    /// [`BodyError`] as soon as the bytes cannot become a valid body; `out` then has the data before the fault, and
-    /// every later call returns the same.
+    /// [`BodyError`] as soon as the bytes cannot become a valid body; `out` then has the data before the
+    /// fault, and every later call returns the same.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, BodyError> {
         match &mut self.0 {
             Kind::Length(left) => Ok(take_data(left, input, out)),

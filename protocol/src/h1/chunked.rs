@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::body::{BodyError, take_data};
-use super::head::{is_token_byte, is_value_byte};
+use super::strict::{is_token_byte, is_value_byte};
 
 /// The end of a chunked body: the last chunk and an empty trailer.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -11,15 +11,15 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Most digits of a chunk size: what 64 bits need.
 pub const CHUNK_SIZE_DIGITS_MAX: usize = 16;
 
-/// Most bytes of chunk extensions in one body. Nobody uses them; without a limit, ten bytes a byte of data could be
-/// sent that no limit on the data sees.
+/// Most bytes of chunk extensions in one body. Nobody uses them; without a limit, ten bytes a byte of data
+/// could be sent that no limit on the data sees.
 pub const CHUNK_EXTENSION_BYTES_MAX: usize = 4096;
 
 /// Most bytes of trailer.
 pub const TRAILER_BYTES_MAX: usize = 8192;
 
-/// Digits for which [`begin_chunk`] leaves room: sizes up to 4,095 bytes, so that most events stay where they are
-/// written.
+/// Digits for which [`begin_chunk`] leaves room: sizes up to 4,095 bytes, so that most events stay where they
+/// are written.
 const DIGITS_RESERVED: usize = 3;
 
 /// Appends `data` as one chunk, or nothing if it is empty: a chunk of size 0 would end the body.
@@ -76,8 +76,8 @@ pub fn begin_chunk(out: &mut Vec<u8>) -> OpenChunk {
     OpenChunk { start }
 }
 
-/// Ends a chunk: writes its size, without leading zeros, and its last CRLF. A chunk without data is taken back, since
-/// one of size 0 would end the body.
+/// Ends a chunk: writes its size, without leading zeros, and its last CRLF. A chunk without data is taken
+/// back, since one of size 0 would end the body.
 ///
 /// Cost: data whose size has not three digits is moved by a few bytes.
 ///
@@ -172,12 +172,12 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Appends the data in `input` to `out` and returns how many bytes of `input` belonged to the body: all of them
-    /// unless it is done.
+    /// Appends the data in `input` to `out` and returns how many bytes of `input` belonged to the body: all
+    /// of them unless it is done.
     ///
     /// # Errors
-    /// [`BodyError`] as soon as the bytes cannot become a valid body, [`BodyError::TooLong`] already when a chunk's size
-    /// says so; `out` then has the data before the fault, and every later call returns the same.
+    /// [`BodyError`] as soon as the bytes cannot become a valid body, [`BodyError::TooLong`] already when a
+    /// chunk's size says so; `out` then has the data before the fault, and every later call returns the same.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, BodyError> {
         let mut rest = input;
         loop {

@@ -29,15 +29,16 @@ impl core::error::Error for ConditionalError {}
 pub struct EntityTag<'b> {
     /// What stands between the quotes.
     pub opaque: &'b str,
-    /// Whether `W/` stands before them. `If-None-Match` compares weakly, so it may be ignored there (RFC 9110 §13.1.2).
+    /// Whether `W/` stands before them. `If-None-Match` compares weakly, so it may be ignored there (RFC 9110
+    /// §13.1.2).
     pub is_weak: bool,
 }
 
 /// Appends `"opaque"`, the strong entity tag.
 ///
 /// # Errors
-/// [`ConditionalError::InvalidEntityTag`] if `opaque` has a quote, white space or a control character; `out` is then
-/// unchanged.
+/// [`ConditionalError::InvalidEntityTag`] if `opaque` has a quote, white space or a control character; `out`
+/// is then unchanged.
 pub fn encode_etag(opaque: &str, out: &mut Vec<u8>) -> Result<(), ConditionalError> {
     if !opaque.bytes().all(is_opaque_byte) {
         return Err(ConditionalError::InvalidEntityTag);
@@ -68,7 +69,7 @@ pub enum IfNoneMatch<'b> {
 /// assert_eq!(opaque, ["k3-42", "k3-43"]);
 /// ```
 pub fn if_none_match(value: &str) -> IfNoneMatch<'_> {
-    match super::head::trim(value) {
+    match super::fields::trim(value) {
         "*" => IfNoneMatch::Any,
         value => IfNoneMatch::Tags(EntityTags { rest: value }),
     }
@@ -76,8 +77,9 @@ pub fn if_none_match(value: &str) -> IfNoneMatch<'_> {
 
 /// The entity tags of a list. After an error there are no more.
 ///
-/// A tag without quotes, as people type it, is taken if it is a word of letters, digits, `-`, `_` and `.`: quoted or
-/// not, it can mean one thing only. So `W/abc` is refused, which may be weak `abc` or strong `W/abc`.
+/// A tag without quotes, as people type it, is taken if it is a word of letters, digits, `-`, `_` and `.`:
+/// quoted or not, it can mean one thing only. So `W/abc` is refused, which may be weak `abc` or strong
+/// `W/abc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityTags<'b> {
     rest: &'b str,

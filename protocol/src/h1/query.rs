@@ -1,6 +1,8 @@
-//! Percent-encoding (RFC 3986 §2.1), and queries of `name=value` pairs (WHATWG URL, "application/x-www-form-urlencoded").
+//! Percent-encoding (RFC 3986 §2.1), and queries of `name=value` pairs (WHATWG URL,
+//! "application/x-www-form-urlencoded").
 //!
-//! Stricter than a browser: what does not decode is an error, so a typing error in a topic is told and not published to.
+//! Stricter than a browser: what does not decode is an error, so a typing error in a topic is told and not
+//! published to.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -19,8 +21,8 @@ pub enum EncodingFault {
     InvalidPercent,
     /// The decoded bytes are not UTF-8.
     NotUtf8,
-    /// NUL or another control character, encoded or not: no name or value has a use for one, and a line of a log or a
-    /// field that repeats it must stay one line.
+    /// NUL or another control character, encoded or not: no name or value has a use for one, and a line of a
+    /// log or a field that repeats it must stay one line.
     ControlCharacter,
 }
 
@@ -53,8 +55,8 @@ impl fmt::Display for QueryError {
 
 impl core::error::Error for QueryError {}
 
-/// The pairs of a query, decoded, in their order; `+` is a space. A pair without `=` has an empty value; an empty pair,
-/// as in `a&&b`, is none.
+/// The pairs of a query, decoded, in their order; `+` is a space. A pair without `=` has an empty value; an
+/// empty pair, as in `a&&b`, is none.
 ///
 /// # Errors
 /// [`QueryError`] names the first parameter that does not decode.

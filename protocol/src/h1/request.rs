@@ -1,10 +1,13 @@
-//! Request heads (RFC 9112 §3, §5): bytes to a checked head. Which methods and targets exist is for others to say.
+//! Request heads (RFC 9112 §3, §5): bytes to a checked head. Which methods and targets exist is for others to
+//! say.
 
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 
 use super::body::BodyFraming;
-use super::head::{self, FIELDS_MAX, METHOD_BYTES_MAX, Start};
+use super::fields;
+use super::head::{FIELDS_MAX, METHOD_BYTES_MAX};
+use super::strict::{self, Start};
 
 pub use super::head::{HeadError, HeadLimits, Version};
 
@@ -24,13 +27,13 @@ pub struct RequestHead<'b> {
     pub framing: BodyFraming,
     /// Whether another request may follow on this connection (RFC 9112 §9.3).
     pub keeps_alive: bool,
-    /// Whether the client waits for `100 Continue` before it sends the body. Never set where there is no body, nor in
-    /// HTTP/1.0, where the field is to be ignored (RFC 9110 §10.1.1).
+    /// Whether the client waits for `100 Continue` before it sends the body. Never set where there is no
+    /// body, nor in HTTP/1.0, where the field is to be ignored (RFC 9110 §10.1.1).
     pub expects_continue: bool,
 }
 
-/// Decodes the head at the start of `buf`: the head and how many bytes it took, or `None` if more bytes are needed.
-/// One CRLF before the request line is skipped (RFC 9112 §2.2) and counted as taken.
+/// Decodes the head at the start of `buf`: the head and how many bytes it took, or `None` if more bytes are
+/// needed. One CRLF before the request line is skipped (RFC 9112 §2.2) and counted as taken.
 ///
 /// Cost: every call reads `buf` from its start, so at most [`HeadLimits::bytes`] of it.
 ///
@@ -58,7 +61,7 @@ pub fn decode_head<'b>(
     };
     // No byte beyond the limit is looked at, so the answer does not depend on how much of them came at once.
     let window = buf.get(..limits.bytes).unwrap_or(buf);
-    let fault = || head::first_fault(window, Start::RequestLine, limits);
+    let fault = || strict::first_fault(window, Start::RequestLine, limits);
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let (slots, _) = slots.split_at_mut(limits.fields_max());
     let mut parsed = httparse::Request::new(&mut []);
@@ -72,13 +75,15 @@ pub fn decode_head<'b>(
         return Err(fault().unwrap_or(HeadError::InvalidRequestLine));
     }
     let version = Version::from_minor(parsed.version);
-    let fields = head::fields_of(parsed.headers)?;
+    let fields = fields::from_parsed(parsed.headers)?;
     check_target(method, target)?;
     check_host(method, target, version, &fields)?;
-    let framing = framing_of(version, &fields)?;
+    // "If this is a request message and none of the above are true, then the message body length is zero"
+    // (§6.3).
+    let framing = fields::framing(version, &fields)?;
     let expects_continue =
         expects_continue(version, &fields)? && !matches!(framing, BodyFraming::None | BodyFraming::Length(0));
-    let keeps_alive = head::keeps_alive(version, &fields);
+    let keeps_alive = fields::keeps_alive(version, &fields);
     let head = RequestHead { method, target, version, fields, framing, keeps_alive, expects_continue };
     Ok(Some((head, skipped + used)))
 }
@@ -91,18 +96,18 @@ impl<'b> RequestHead<'b> {
 
     /// The values of all fields called `name`, whatever their case, in their order.
     pub fn fields_named<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'b str> + 'h {
-        head::named(&self.fields, name)
+        fields::named(&self.fields, name)
     }
 
-    /// Whether a field called `name` lists `token`, whatever the case of both: as in `Connection: keep-alive, Upgrade`
-    /// (RFC 9110 §5.6.1).
+    /// Whether a field called `name` lists `token`, whatever the case of both: as in `Connection: keep-alive,
+    /// Upgrade` (RFC 9110 §5.6.1).
     pub fn lists(&self, name: &str, token: &str) -> bool {
-        head::lists(&self.fields, name, token)
+        fields::lists(&self.fields, name, token)
     }
 
-    /// The target's path and, if there is a `?`, what follows it; both still percent-encoded. An absolute target
-    /// without a path has `/` (RFC 9110 §4.2.3). The asterisk form is the path `*`, the authority form (`CONNECT`
-    /// only) an empty path.
+    /// The target's path and, if there is a `?`, what follows it; both still percent-encoded. An absolute
+    /// target without a path has `/` (RFC 9110 §4.2.3). The asterisk form is the path `*`, the authority form
+    /// (`CONNECT` only) an empty path.
     pub fn target_path_and_query(&self) -> (&'b str, Option<&'b str>) {
         let rest = match split_absolute(self.target) {
             Some((_, rest)) => rest,
@@ -116,8 +121,8 @@ impl<'b> RequestHead<'b> {
         (if path.is_empty() { "/" } else { path }, query)
     }
 
-    /// The host, and port if there is one, that the request is for: the target's, else that of `Host`. They agree where
-    /// both are given. `None` only in HTTP/1.0.
+    /// The host, and port if there is one, that the request is for: the target's, else that of `Host`. They
+    /// agree where both are given. `None` only in HTTP/1.0.
     pub fn authority(&self) -> Option<&'b str> {
         match split_absolute(self.target) {
             Some((authority, _)) => Some(authority),
@@ -139,13 +144,13 @@ fn not_whole<T>(
     }
 }
 
-/// Whether a head that `httparse` took is one that we take: it tolerates LF alone, more empty lines than one before the
-/// head, bytes in the target that must be encoded, and methods of any length.
+/// Whether a head that `httparse` took is one that we take: it tolerates LF alone, more empty lines than one
+/// before the head, bytes in the target that must be encoded, and methods of any length.
 fn is_strict(method: &str, target: &str, head: &[u8]) -> bool {
-    head.first().is_some_and(|&byte| head::is_token_byte(byte))
+    head.first().is_some_and(|&byte| strict::is_token_byte(byte))
         && method.len() <= METHOD_BYTES_MAX
-        && target.bytes().all(head::is_target_byte)
-        && head::has_strict_line_ends(head)
+        && target.bytes().all(strict::is_target_byte)
+        && strict::has_strict_line_ends(head)
 }
 
 /// The form must be one that the method allows (RFC 9112 §3.2).
@@ -171,7 +176,7 @@ fn check_host(
     version: Version,
     fields: &[(&str, &str)],
 ) -> Result<(), HeadError> {
-    let mut hosts = head::named(fields, "Host");
+    let mut hosts = fields::named(fields, "Host");
     let Some(host) = hosts.next() else {
         return if version == Version::Http10 { Ok(()) } else { Err(HeadError::MissingHost) };
     };
@@ -198,8 +203,9 @@ fn split_absolute(target: &str) -> Option<(&str, &str)> {
     Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2), not empty: no http URI has an empty host (§4.2.1). No comma, which RFC 3986
-/// would allow in a name: it is how some recipients join two fields into one. No user information (§4.2.4).
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2), not empty: no http URI has an empty host (§4.2.1). No comma,
+/// which RFC 3986 would allow in a name: it is how some recipients join two fields into one. No `%`: some
+/// decode it, some do not. No user information (§4.2.4).
 fn is_authority(authority: &str) -> bool {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
@@ -208,7 +214,7 @@ fn is_authority(authority: &str) -> bool {
         },
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte));
+    let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte));
     let is_port = match port.strip_prefix(':') {
         Some(digits) => {
             digits.is_empty()
@@ -219,22 +225,13 @@ fn is_authority(authority: &str) -> bool {
     is_name && is_port && (authority.starts_with('[') || !host.is_empty())
 }
 
-fn framing_of(version: Version, fields: &[(&str, &str)]) -> Result<BodyFraming, HeadError> {
-    Ok(match head::length_of(version, fields)? {
-        Some(None) => BodyFraming::Chunked,
-        Some(Some(length)) => BodyFraming::Length(length),
-        // "If this is a request message and none of the above are true, then the message body length is zero."
-        None => BodyFraming::None,
-    })
-}
-
 fn expects_continue(version: Version, fields: &[(&str, &str)]) -> Result<bool, HeadError> {
     if version == Version::Http10 {
         return Ok(false);
     }
     let mut is_expected = false;
-    for expectation in head::named(fields, "Expect").flat_map(|value| value.split(',')) {
-        if !head::trim(expectation).eq_ignore_ascii_case("100-continue") {
+    for expectation in fields::named(fields, "Expect").flat_map(|value| value.split(',')) {
+        if !fields::trim(expectation).eq_ignore_ascii_case("100-continue") {
             return Err(HeadError::UnsupportedExpectation);
         }
         is_expected = true;
