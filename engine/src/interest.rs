@@ -105,6 +105,20 @@ impl<S: Values> Node<S> {
         node.here.insert(value);
     }
 
+    fn contains(&self, matcher: &str) -> bool {
+        let (segment, further) = split(matcher);
+        let child = match segment {
+            "**" => return !self.rest.is_empty(),
+            "*" => self.star.as_deref(),
+            _ => self.literal.get(segment),
+        };
+        match (child, further) {
+            (Some(child), Some(further)) => child.contains(further),
+            (Some(child), None) => !child.here.is_empty(),
+            (None, _) => false,
+        }
+    }
+
     /// Removes on the way back whatever became empty.
     fn remove(&mut self, matcher: &str, value: S::Value) {
         let (segment, further) = split(matcher);
@@ -251,6 +265,15 @@ impl<V: Copy + Eq + Hash> MatcherIndex<V> {
     /// Appends the values of all matchers that name `topic`: once a matcher, not once a value.
     pub(crate) fn collect(&self, topic: &str, found: &mut Vec<V>) {
         self.0.visit(topic, |values| values.append_to(found));
+    }
+
+    /// Whether any value stands under `matcher`.
+    pub(crate) fn contains(&self, matcher: &Matcher) -> bool {
+        if matcher.is_wildcard() {
+            self.0.wildcards.contains(matcher.as_str())
+        } else {
+            self.0.exact.contains_key(matcher)
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -12,7 +12,7 @@ use super::walk::{RUN_BYTES_MAX, RUN_EVENTS_MAX};
 use super::{BATCH_SENDS_MAX, Batch, Closing, HalfSent, Outcome, Purpose, Shard};
 use crate::cursor::{Cursor, Offset};
 use crate::event::Event;
-use crate::publish::Read;
+use crate::log::Read;
 use crate::transport::{self, Answer, Encoding, Ending, Gap};
 
 /// Reads of the log that `latest` makes at most to find the newest event of each topic.
@@ -129,7 +129,9 @@ impl Shard {
     /// Serves one that is behind with what the log has for it, at least `events_min` events in a run if there are.
     fn serve(&mut self, index: u32, events_min: usize, batch: &mut Batch) {
         let slot = &self.slots[index];
-        if slot.state != State::Behind || slot.flags & (flag::HALF_SENT | flag::UNWRITABLE | flag::IN_BATCH) != 0 {
+        if slot.state != State::Behind
+            || slot.flags & (flag::HALF_SENT | flag::UNWRITABLE | flag::IN_BATCH) != 0
+        {
             return;
         }
         match self.next_for(index, events_min) {
@@ -162,13 +164,20 @@ impl Shard {
         let position = self.position(number);
         let old = self.extra_of(index).and_then(|extra| extra.old);
         let is_poll = encoding.transport.is_poll();
-        let mut read = Read { end: position.max(place), ..Read::default() };
-        if position > place || old.is_some() {
+        let until = position.max(place);
+        let read = if position > place || old.is_some() {
             let events_max =
                 if is_poll { usize::from(encoding.limit).max(1) } else { RUN_EVENTS_MAX.max(events_min) };
-            let until = position.max(place);
-            read = self.sequencer.read(&self.sets[number].matchers, place, until, events_max, RUN_BYTES_MAX);
-        }
+            self.sequencer.read(&self.sets[number].matchers, place, until, events_max, RUN_BYTES_MAX)
+        } else {
+            Read {
+                events: Vec::new(),
+                dropped: Offset::START,
+                end: until,
+                has_more: false,
+                remains_in_gap: false,
+            }
+        };
         let resumed = read.dropped;
         let is_gap = old.is_some() || (resumed > place && resumed > told);
         let has_fallen = self.slots[index].is(flag::FELL);
@@ -279,7 +288,8 @@ impl Shard {
         let events: BTreeMap<Offset, Arc<Event>> = newest.into_values().map(|e| (e.offset(), e)).collect();
         let events: Vec<Arc<Event>> = events.into_values().collect();
         let resumed = position.max(dropped);
-        let gap = Gap { after: self.cursor(place), resumed: self.cursor(resumed), cursor: self.cursor(place) };
+        let gap =
+            Gap { after: self.cursor(place), resumed: self.cursor(resumed), cursor: self.cursor(place) };
         let served = Served {
             end: position.max(place),
             told: resumed,
@@ -403,7 +413,7 @@ impl Shard {
 
     /// The kernel took a part of a run: nothing else goes to the socket until the rest is sent.
     pub(super) fn hold_rest(&mut self, index: u32, run: &Run, sent: usize) {
-        run.hold(&self.sequencer.held_bytes());
+        run.hold(&self.sequencer);
         let since = self.second();
         self.half_sent.insert(index, HalfSent { run: run.clone(), sent, since });
         self.slots[index].put(flag::HALF_SENT, true);
@@ -441,7 +451,8 @@ impl Shard {
             if self.sequencer.held_bytes().load(std::sync::atomic::Ordering::Relaxed) <= limit {
                 return;
             }
-            let Some(index) = self.half_sent.iter().min_by_key(|(_, half)| half.since).map(|(&i, _)| i) else {
+            let Some(index) = self.half_sent.iter().min_by_key(|(_, half)| half.since).map(|(&i, _)| i)
+            else {
                 return;
             };
             self.counters.resets += 1;
@@ -494,7 +505,8 @@ impl Shard {
             self.close(index, Closing::Graceful);
             return;
         }
-        let waiting = self.extra_of(index).map(|extra| std::mem::take(&mut extra.waiting)).unwrap_or_default();
+        let waiting =
+            self.extra_of(index).map(|extra| std::mem::take(&mut extra.waiting)).unwrap_or_default();
         for control in waiting.into_iter().rev() {
             self.controls.push_front((id, control));
         }

@@ -7,7 +7,7 @@ use super::slots::{NONE, SlotId, State, flag};
 use super::{Action, Batch, Closing, Extra, Outcome, OwnedMessage, Purpose, Shard};
 use crate::app::{Message, Reply};
 use crate::cursor::Offset;
-use crate::transport::{self, End, Encoding, Framing, Transport};
+use crate::transport::{self, Encoding, End, Framing, Transport};
 
 /// Seconds that the peer of a closing handshake has to say its close.
 const CLOSING_SECONDS: u32 = 5;
@@ -77,7 +77,8 @@ impl Shard {
 
     /// A control for a socket on which a run is half sent: a heartbeat is left out, the rest waits.
     fn control_waits(&mut self, index: u32, control: Control) {
-        if matches!(control, Control::Heartbeat | Control::Place) || self.slots[index].state == State::Closing {
+        if matches!(control, Control::Heartbeat | Control::Place) || self.slots[index].state == State::Closing
+        {
             return;
         }
         let waiting = &mut self.extra(index).waiting;
@@ -206,7 +207,8 @@ impl Shard {
         let slot = &mut self.slots[index];
         slot.state = State::Idle;
         slot.deadline = deadline;
-        let leftover = self.extra_of(index).map(|extra| std::mem::take(&mut extra.leftover)).unwrap_or_default();
+        let leftover =
+            self.extra_of(index).map(|extra| std::mem::take(&mut extra.leftover)).unwrap_or_default();
         self.extras.remove(&index);
         self.slots[index].put(flag::HAS_EXTRA, false);
         if leftover.is_empty() {
@@ -284,7 +286,8 @@ impl Shard {
         let id = self.slots.id(index);
         self.slots[index].put(flag::OPENED, true);
         self.actions.push_back(Action::Opened { slot: id });
-        let leftover = self.extra_of(index).map(|extra| std::mem::take(&mut extra.leftover)).unwrap_or_default();
+        let leftover =
+            self.extra_of(index).map(|extra| std::mem::take(&mut extra.leftover)).unwrap_or_default();
         if !leftover.is_empty() {
             self.take_input(id, &leftover);
         }
@@ -326,7 +329,9 @@ impl Shard {
                 return;
             }
             _ if !is_websocket => return,
-            Reply::Text(text) => transport::websocket::encode_message(&encoding, Message::Text(&text), &mut bytes),
+            Reply::Text(text) => {
+                transport::websocket::encode_message(&encoding, Message::Text(&text), &mut bytes)
+            }
             Reply::Binary(data) => {
                 transport::websocket::encode_message(&encoding, Message::Binary(&data), &mut bytes);
             }
@@ -349,7 +354,7 @@ impl Extra {
             && self.data.is_none()
             && self.request.is_none()
             && self.command.is_none()
-            && !self.is_inflating
+            && self.deflate.is_none()
             && self.leftover.is_empty()
             && self.decoder.is_none()
             && self.waiting.is_empty()

@@ -1,13 +1,18 @@
 //! What parked connections send us: next requests, WebSocket frames, FIN; and what we make of it there.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
-use stentor_protocol::ws::message::{Incoming, Limits, MessageDecoder, MessageError, Role};
+use stentor_protocol::ws::Side;
+use stentor_protocol::ws::close::CloseCode;
+use stentor_protocol::ws::message::{Incoming, Limits, MessageDecoder};
 
 use super::control::{Control, Ended};
 use super::slots::{SlotId, State, flag};
 use super::{Action, Closing, OwnedMessage, Shard};
 use crate::app::Refusal;
 use crate::cursor::Start;
+use crate::publish::Publisher;
 use crate::topic::Matcher;
 use crate::transport::websocket::{self, Command};
 use crate::transport::{Encoding, Format, Transport};
@@ -91,7 +96,9 @@ impl Shard {
     pub(super) fn receive_if_readable(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get(id) else { return };
         let stops = flag::HALF_SENT | flag::RECEIVING | flag::AUTHORIZING;
-        if !slot.is(flag::READABLE) || slot.flags & stops != 0 || !slot.is(flag::STARTED) && slot.state == State::Behind
+        if !slot.is(flag::READABLE)
+            || slot.flags & stops != 0
+            || !slot.is(flag::STARTED) && slot.state == State::Behind
         {
             return;
         }
@@ -193,9 +200,9 @@ impl Shard {
     fn decoder(&mut self, index: u32) -> Box<MessageDecoder> {
         let bytes_max = self.config.limits.event_bytes + (16 << 10);
         let extra = self.extra_of(index);
-        let is_inflating = extra.as_ref().is_some_and(|extra| extra.is_inflating);
+        let deflate = extra.as_ref().and_then(|extra| extra.deflate);
         extra.and_then(|extra| extra.decoder.take()).unwrap_or_else(|| {
-            Box::new(MessageDecoder::new(Role::Server, Limits { message_bytes_max: bytes_max }, is_inflating))
+            Box::new(MessageDecoder::new(Side::Server, Limits { message_bytes_max: bytes_max }, deflate))
         })
     }
 
@@ -226,7 +233,7 @@ impl Shard {
                 }
                 Err(error) => {
                     self.counters.protocol_errors += 1;
-                    self.end_websocket(id.index, close_code(&error), error.to_string());
+                    self.end_websocket(id.index, error.close_code().0, error.to_string());
                     return;
                 }
             }
@@ -258,7 +265,7 @@ impl Shard {
             }
             Incoming::Close(said) => {
                 // "When an endpoint sends a Close frame in response, it typically echos the status code" (RFC 6455 §5.5.1).
-                let code = said.map_or(1_000, |(code, _)| code);
+                let code = if said.code == CloseCode::NO_STATUS { 1_000 } else { said.code.0 };
                 self.slots[id.index].put(flag::HALF_CLOSED, true);
                 self.control(id.index, Control::End(Ended::Close { code, reason: String::new() }));
                 return false;
@@ -315,17 +322,24 @@ impl Shard {
         };
         let mut bytes = Vec::new();
         match command {
-            Command::Ping(value) => {
+            Command::Ping { value } => {
                 websocket::encode_pong(&encoding, &value, &mut bytes);
                 self.control(id.index, Control::Bytes(bytes));
             }
             Command::Publish { event, reference } => self.publish(id, encoding, event, reference.as_deref()),
             Command::Unsubscribe { matchers, reference } => {
                 let set = self.slots[id.index].set;
-                let left = self.sets[set].matchers.iter().filter(|m| !matchers.contains(m)).cloned().collect();
+                let left =
+                    self.sets[set].matchers.iter().filter(|m| !matchers.contains(m)).cloned().collect();
                 let place = self.change_matchers(id.index, left);
                 let cursor = self.cursor(place);
-                websocket::encode_unsubscribed(&encoding, reference.as_deref(), &matchers, cursor, &mut bytes);
+                websocket::encode_unsubscribed(
+                    &encoding,
+                    reference.as_deref(),
+                    &matchers,
+                    cursor,
+                    &mut bytes,
+                );
                 self.control(id.index, Control::Bytes(bytes));
             }
             Command::Subscribe { ref matchers, .. } => {
@@ -355,7 +369,7 @@ impl Shard {
             let detail = format!("more than {per_second} publishes a second");
             self.error(id.index, reference, 429, None, &detail);
         } else {
-            match self.sequencer.publish(event) {
+            match Publisher::new(Arc::clone(&self.sequencer)).publish(event) {
                 Ok(cursor) => {
                     let mut bytes = Vec::new();
                     websocket::encode_published(&encoding, reference, cursor, &mut bytes);
@@ -366,7 +380,14 @@ impl Shard {
         }
     }
 
-    fn error(&mut self, index: u32, reference: Option<&RawValue>, status: u16, field: Option<&str>, detail: &str) {
+    fn error(
+        &mut self,
+        index: u32,
+        reference: Option<&RawValue>,
+        status: u16,
+        field: Option<&str>,
+        detail: &str,
+    ) {
         let Some(encoding) = self.encoding_of(index) else { return };
         let mut bytes = Vec::new();
         websocket::encode_error(&encoding, reference, status, field, detail, &mut bytes);
@@ -391,7 +412,8 @@ impl Shard {
             }
             Ok(matchers) => self.subscribe(id.index, encoding, matchers, cursor, reference),
         }
-        let leftover = self.extra_of(id.index).map(|extra| std::mem::take(&mut extra.leftover)).unwrap_or_default();
+        let leftover =
+            self.extra_of(id.index).map(|extra| std::mem::take(&mut extra.leftover)).unwrap_or_default();
         if !leftover.is_empty() {
             self.take_input(id, &leftover);
         }
@@ -422,7 +444,8 @@ impl Shard {
         let mut resolved = None;
         match start {
             Some(_) if !is_first => {
-                let detail = "only the first subscribe of a connection that named no topic may bring a cursor";
+                let detail =
+                    "only the first subscribe of a connection that named no topic may bring a cursor";
                 self.error(index, reference, 400, Some("cursor"), detail);
                 return;
             }
@@ -440,6 +463,7 @@ impl Shard {
         let mut cursor = self.cursor(self.slots[index].place);
         if let Some(resolved) = resolved {
             self.slots[index].place = resolved.after;
+            self.slots[index].told = resolved.told;
             self.extra(index).old = resolved.old;
             cursor = resolved.old.unwrap_or_else(|| self.cursor(resolved.after));
         }
@@ -467,8 +491,4 @@ impl Shard {
         self.serve_soon(index);
         place
     }
-}
-
-fn close_code(error: &MessageError) -> u16 {
-    error.close_code().into()
 }

@@ -20,10 +20,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use stentor_protocol::ws;
 
-use crate::app::SubscriberId;
+use crate::app::{OwnedRequest, SubscriberId};
 use crate::config::{Config, SlowPolicy};
-use crate::connection::RequestSummary;
 use crate::cursor::{Cursor, Offset};
 use crate::event::Event;
 use crate::publish::Sequencer;
@@ -63,6 +63,8 @@ pub(crate) struct Join {
     pub(crate) head: Vec<u8>,
     /// Where it begins.
     pub(crate) after: Offset,
+    /// What counts as told of gaps.
+    pub(crate) told: Offset,
     /// The cursor that it brought, if that is of another epoch: the gap is told first.
     pub(crate) old: Option<Cursor>,
     /// How long a long poll is held.
@@ -75,9 +77,9 @@ pub(crate) struct Join {
     /// The embedder's.
     pub(crate) data: Option<Arc<dyn Any + Send + Sync>>,
     /// What the application is asked with when a `stentor.v1` WebSocket subscribes to more.
-    pub(crate) request: Option<Rc<RequestSummary>>,
-    /// Whether the peer may send compressed messages.
-    pub(crate) is_inflating: bool,
+    pub(crate) request: Option<Rc<OwnedRequest>>,
+    /// What permessage-deflate was agreed on, where it was.
+    pub(crate) deflate: Option<ws::deflate::Params>,
     /// Bytes that came with the request and were not part of it.
     pub(crate) leftover: Vec<u8>,
 }
@@ -187,7 +189,7 @@ pub(crate) enum Action {
     /// The connection has a next request: back to a task with it. The slot is gone.
     Resume { socket: u32, permit: u32, read: Vec<u8> },
     /// Ask the application whether this WebSocket may hear these matchers too; the answer goes to `handle_authorized`.
-    Authorize { slot: SlotId, request: Option<Rc<RequestSummary>>, matchers: Vec<Matcher> },
+    Authorize { slot: SlotId, request: Option<Rc<OwnedRequest>>, matchers: Vec<Matcher> },
     /// Tell the application of a message; what it replies goes to `handle_reply`.
     Message { slot: SlotId, message: OwnedMessage },
     /// Tell the application that a subscription began.
@@ -212,16 +214,16 @@ struct Extra {
     old: Option<Cursor>,
     publish: Vec<Matcher>,
     data: Option<Arc<dyn Any + Send + Sync>>,
-    request: Option<Rc<RequestSummary>>,
+    request: Option<Rc<OwnedRequest>>,
     /// A `subscribe` command that waits for the application's word.
     command: Option<Command>,
     /// Whether a `stentor.v1` WebSocket has subscribed by a command.
     has_subscribed: bool,
-    is_inflating: bool,
+    deflate: Option<ws::deflate::Params>,
     /// Bytes of the peer that belong to what comes next.
     leftover: Vec<u8>,
     /// A message of which not all is here.
-    decoder: Option<Box<stentor_protocol::ws::message::MessageDecoder>>,
+    decoder: Option<Box<ws::message::MessageDecoder>>,
     /// What waits until a half-sent run is sent.
     waiting: VecDeque<Control>,
     messages: input::Bucket,
@@ -455,20 +457,20 @@ impl Shard {
         slot.socket = join.socket;
         slot.permit = join.permit;
         slot.place = join.after;
+        slot.told = join.told;
         slot.beat = beat;
         slot.deadline = if age == 0 && !is_poll { NONE } else { second + age - jitter.min(age) };
         slot.put(flag::KEEPS_ALIVE, join.variant.keeps_alive);
         slot.put(flag::STARTED, is_poll);
         slot.put(flag::POLICY_LATEST, join.policy == SlowPolicy::Latest);
         slot.put(flag::POLICY_CLOSE, join.policy == SlowPolicy::Close);
-        slot.put(flag::READABLE, true);
         self.sets.link_behind(&mut self.slots, set, id.index);
         let has_extra = !join.head.is_empty()
             || join.old.is_some()
             || !join.publish.is_empty()
             || join.data.is_some()
             || join.request.is_some()
-            || join.is_inflating
+            || join.deflate.is_some()
             || !join.leftover.is_empty();
         if has_extra {
             let extra = self.extra(id.index);
@@ -477,7 +479,7 @@ impl Shard {
             extra.publish = join.publish;
             extra.data = join.data;
             extra.request = join.request;
-            extra.is_inflating = join.is_inflating;
+            extra.deflate = join.deflate;
             extra.leftover = join.leftover;
         }
         self.serve_soon(id.index);

@@ -59,7 +59,7 @@ impl Sets {
             sets: Vec::new(),
             free: Vec::new(),
             by_key: HashMap::new(),
-            index: MatcherIndex::new(),
+            index: MatcherIndex::default(),
             generation: 0,
         }
     }
@@ -79,7 +79,13 @@ impl Sets {
     }
 
     /// Makes a set that starts at `head`, which its interest returned.
-    pub(crate) fn make(&mut self, matchers: Rc<[Matcher]>, encoding: Encoding, head: Offset, second: u32) -> u32 {
+    pub(crate) fn make(
+        &mut self,
+        matchers: Rc<[Matcher]>,
+        encoding: Encoding,
+        head: Offset,
+        second: u32,
+    ) -> u32 {
         let number = self.free.pop().unwrap_or_else(|| {
             self.sets.push(None);
             self.sets.len() as u32 - 1

@@ -198,7 +198,8 @@ impl Slots {
 
     /// The slot of this name, if it is still in that life.
     pub(crate) fn get(&mut self, id: SlotId) -> Option<&mut Slot> {
-        let slot = self.pages.get_mut(id.index as usize / PAGE_SLOTS)?.get_mut(id.index as usize % PAGE_SLOTS)?;
+        let slot =
+            self.pages.get_mut(id.index as usize / PAGE_SLOTS)?.get_mut(id.index as usize % PAGE_SLOTS)?;
         (slot.generation == id.generation && slot.state != State::Free).then_some(slot)
     }
 

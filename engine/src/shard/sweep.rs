@@ -169,6 +169,10 @@ impl Shard {
     }
 
     fn drain_slot(&mut self, index: u32) {
+        if self.extra_of(index).is_some_and(|extra| !extra.waiting.is_empty()) {
+            // It is told once, when what is half sent is sent.
+            return;
+        }
         match self.slots[index].state {
             State::Idle => self.close(index, Closing::Graceful),
             State::Behind | State::Member => {

@@ -290,8 +290,11 @@ impl Shard {
     fn start_walk(&mut self, number: u32, topic: &Topic) -> bool {
         let set = &self.sets[number];
         let encoding = set.encoding;
-        let events_max =
-            if encoding.transport.is_poll() { RUN_EVENTS_MAX.min(encoding.limit.into()) } else { RUN_EVENTS_MAX };
+        let events_max = if encoding.transport.is_poll() {
+            RUN_EVENTS_MAX.min(encoding.limit.into())
+        } else {
+            RUN_EVENTS_MAX
+        };
         let only = self.defects.sent_through.then_some(topic);
         let mut events = self.still_to_send(&set.matchers, set.walked, events_max + 1, only);
         let has_more = events.len() > events_max;
