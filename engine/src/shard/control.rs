@@ -214,6 +214,9 @@ impl Shard {
         if leftover.is_empty() {
             let id = self.slots.id(index);
             self.receive_if_readable(id);
+        } else if self.slots[index].is(flag::RECEIVING) {
+            // The socket is taken back once that is over.
+            self.extra(index).leftover = leftover;
         } else {
             self.resume(index, leftover);
         }
@@ -273,6 +276,12 @@ impl Shard {
         let (socket, permit) = (self.slots[index].socket, self.slots[index].permit);
         self.free(index);
         self.actions.push_back(Action::Close { socket, permit, how });
+    }
+
+    /// Frees the slot of a connection whose socket is closed already.
+    pub(super) fn abandon(&mut self, index: u32) {
+        self.leave_set(index);
+        self.free(index);
     }
 
     fn free(&mut self, index: u32) {

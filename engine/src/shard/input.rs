@@ -94,7 +94,12 @@ impl Shard {
 
     /// Has the driver receive, where bytes have arrived and may be read.
     pub(super) fn receive_if_readable(&mut self, id: SlotId) {
+        let is_full = self.extra_of_id(id).is_some_and(|extra| extra.leftover.len() >= LEFTOVER_BYTES_MAX);
         let Some(slot) = self.slots.get(id) else { return };
+        if is_full {
+            // A next request that is longer than what is kept of it is read on when its turn comes.
+            return;
+        }
         let stops = flag::HALF_SENT | flag::RECEIVING | flag::AUTHORIZING;
         if !slot.is(flag::READABLE)
             || slot.flags & stops != 0
@@ -106,6 +111,15 @@ impl Shard {
         slot.put(flag::RECEIVING, true);
         let socket = slot.socket;
         self.actions.push_back(Action::Receive { slot: id, socket });
+    }
+
+    fn extra_of_id(&mut self, id: SlotId) -> Option<&mut super::Extra> {
+        self.slots.get(id)?;
+        self.extra_of(id.index)
+    }
+
+    fn has_leftover(&mut self, index: u32) -> bool {
+        self.extra_of(index).is_some_and(|extra| !extra.leftover.is_empty())
     }
 
     /// A receive is over.
@@ -121,16 +135,21 @@ impl Shard {
             }
             Received::End => {
                 slot.put(flag::HALF_CLOSED, true);
-                if slot.state != State::Answered {
+                let has_request = slot.state == State::Idle && self.has_leftover(id.index);
+                if self.slots[id.index].state != State::Answered && !has_request {
                     // A WebSocket without a closing handshake, an idle connection, or a subscription: over.
                     self.close(id.index, Closing::Graceful);
+                    return;
                 }
-                return;
             }
             Received::Bytes(bytes, has_more) => {
                 slot.put(flag::READABLE, has_more || slot.is(flag::READABLE));
                 self.take_input(id, bytes);
             }
+        }
+        if self.slots.get(id).is_some_and(|slot| slot.state == State::Idle) && self.has_leftover(id.index) {
+            let read = std::mem::take(&mut self.extra(id.index).leftover);
+            self.resume(id.index, read);
         }
         self.receive_if_readable(id);
     }
@@ -141,9 +160,8 @@ impl Shard {
         let state = slot.state;
         let transport = self.encoding_of(id.index).map(|encoding| encoding.transport);
         match (state, transport) {
-            (State::Idle, _) => self.resume(id.index, bytes.to_vec()),
-            (State::Answered, _) | (_, Some(Transport::Poll | Transport::LongPoll)) => {
-                self.keep_leftover(id.index, bytes, LEFTOVER_BYTES_MAX);
+            (State::Idle | State::Answered, _) | (_, Some(Transport::Poll | Transport::LongPoll)) => {
+                self.extra(id.index).leftover.extend_from_slice(bytes);
             }
             (State::Closing, _) => self.closing_input(id, bytes),
             (_, Some(Transport::WebSocket)) => self.websocket_input(id, bytes),
@@ -155,16 +173,6 @@ impl Shard {
                     self.close(id.index, Closing::Graceful);
                 }
             }
-        }
-    }
-
-    /// Keeps bytes for what comes next; who sends more than that is closed.
-    fn keep_leftover(&mut self, index: u32, bytes: &[u8], bytes_max: usize) {
-        let leftover = &mut self.extra(index).leftover;
-        leftover.extend_from_slice(bytes);
-        if leftover.len() > bytes_max {
-            self.counters.protocol_errors += 1;
-            self.close(index, Closing::Graceful);
         }
     }
 

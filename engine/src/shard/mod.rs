@@ -9,6 +9,7 @@ mod behind;
 mod control;
 mod input;
 mod prepared;
+pub(crate) mod run;
 mod sets;
 mod slots;
 mod sweep;
@@ -50,8 +51,6 @@ pub(crate) const TURN_BYTES_MAX: usize = 1 << 20;
 /// What a connection joins the shard with.
 #[derive(Debug)]
 pub(crate) struct Join {
-    /// The parked socket, in the driver's numbering.
-    pub(crate) socket: u32,
     /// The admission that the connection holds, in the driver's numbering.
     pub(crate) permit: u32,
     pub(crate) matchers: Vec<Matcher>,
@@ -438,7 +437,8 @@ impl Shard {
         self.extras.get_mut(&index).map(|extra| &mut **extra)
     }
 
-    /// A connection subscribes: it is served from the log until it is level with its set.
+    /// A connection subscribes: it is served from the log until it is level with its set. Its socket follows, by
+    /// [`Shard::set_socket`], before anything else is asked of the shard.
     pub(crate) fn handle_join(&mut self, mut join: Join) -> SlotId {
         join.matchers.sort_unstable();
         join.matchers.dedup();
@@ -454,7 +454,6 @@ impl Shard {
         let age = if is_poll { join.wait_seconds } else { join.max_age_seconds };
         let jitter = if is_poll { 0 } else { self.jitter(age / 10) };
         let slot = &mut self.slots[id.index];
-        slot.socket = join.socket;
         slot.permit = join.permit;
         slot.place = join.after;
         slot.told = join.told;
@@ -486,17 +485,24 @@ impl Shard {
         id
     }
 
-    /// A connection waits for its next request.
-    pub(crate) fn handle_idle(&mut self, socket: u32, permit: u32) -> SlotId {
+    /// A connection waits for its next request. Its socket follows, by [`Shard::set_socket`].
+    pub(crate) fn handle_idle(&mut self, permit: u32) -> SlotId {
         let deadline = self.second() + self.config.timing.idle_seconds.max(1);
         let id = self.slots.take();
         let slot = &mut self.slots[id.index];
-        slot.socket = socket;
         slot.permit = permit;
         slot.state = State::Idle;
         slot.deadline = deadline;
         slot.put(flag::KEEPS_ALIVE, true);
         id
+    }
+
+    /// The socket of a new slot is parked, in the driver's numbering; without one it could not be, and the slot is gone.
+    pub(crate) fn set_socket(&mut self, id: SlotId, socket: Option<u32>) {
+        match socket {
+            Some(socket) => self.slots[id.index].socket = socket,
+            None => self.abandon(id.index),
+        }
     }
 
     /// The set of these matchers and this encoding; one that is made here has its interest set under the sequencer's

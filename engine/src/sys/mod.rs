@@ -27,6 +27,7 @@ mod epoll;
 mod eventfd;
 mod limits;
 mod ring;
+mod runtime;
 mod sockopt;
 
 use std::io;
@@ -36,11 +37,12 @@ pub(crate) use buffers::Received;
 pub(crate) use eventfd::{EventFd, Sleeper};
 pub use limits::{DescriptorLimit, Signal, Signals};
 pub(crate) use limits::{allowed_cpus, descriptor_limit, pin_thread, raise_descriptor_limit};
+pub(crate) use runtime::block_on;
 pub(crate) use sockopt::{SocketOptions, accept, listen, peer_address, reset_on_close};
 
 /// Names a parked socket, from [`ParkedSet::add`] until it is closed or taken back; then the name is given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct SocketId(u32);
+pub(crate) struct SocketId(pub(crate) u32);
 
 /// How many sockets and buffers a [`ParkedSet`] has room for.
 #[derive(Debug, Clone)]
