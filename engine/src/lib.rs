@@ -22,7 +22,7 @@ mod topic;
 pub mod transport;
 
 pub use app::{Admission, App, Grant, Message, Open, Refusal, Request, Response, Subscriber, SubscriberId};
-pub use config::Config;
+pub use config::{Config, ConfigError};
 pub use cursor::{CURSOR_BYTES_MAX, Cursor, CursorError, Epoch, Offset, Start};
 pub use event::{Data, Event, EventError, NAME_BYTES_MAX};
 pub use publish::{PublishError, Published, Publisher};
