@@ -199,14 +199,13 @@ pub fn decode_head<'b>(
     let config = httparse::ParserConfig::default();
     let used = match config.parse_response_with_uninit_headers(&mut parsed, window, slots) {
         Ok(httparse::Status::Complete(used)) => used,
-        Ok(httparse::Status::Partial) => {
+        Ok(httparse::Status::Partial) | Err(_) => {
             return match fault() {
                 Some(fault) => Err(fault),
                 None if window.len() < limits.bytes => Ok(None),
                 None => Err(HeadError::TooLong { max: limits.bytes }),
             };
         }
-        Err(_) => return Err(fault().unwrap_or(HeadError::InvalidStatusLine)),
     };
     let taken = window.get(..used).unwrap_or(window);
     if !taken.starts_with(b"HTTP/") || !strict::has_strict_line_ends(taken) {
