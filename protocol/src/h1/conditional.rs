@@ -108,7 +108,7 @@ fn read_tag(text: &str) -> Result<(EntityTag<'_>, &str), ConditionalError> {
     };
     let (opaque, rest) = match quoted.strip_prefix('"') {
         Some(inner) => inner.split_once('"').ok_or(ConditionalError::InvalidEntityTag)?,
-        None if is_weak => return Err(ConditionalError::InvalidEntityTag),
+        // Of `W/abc` this reads `W`, and what follows it is no comma.
         None => read_word(text)?,
     };
     if !opaque.bytes().all(is_opaque_byte) {

@@ -518,6 +518,18 @@ mod tests {
     }
 
     #[test]
+    fn a_method_over_the_limit_is_501_in_a_whole_head_too() {
+        // RFC 9112 §3: "SHOULD respond with a 501 (Not Implemented)".
+        let request = |length| format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(length));
+        assert!(decode(&request(METHOD_BYTES_MAX)).is_ok());
+        let fault = decode_head(request(METHOD_BYTES_MAX + 1).as_bytes(), &LIMITS).unwrap_err();
+        assert_eq!(
+            (fault.clone(), fault.status()),
+            (HeadError::MethodTooLong { max: METHOD_BYTES_MAX }, 501)
+        );
+    }
+
+    #[test]
     fn a_head_may_have_as_many_fields_as_the_limit_and_no_more() {
         let request =
             |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(count - 1));
