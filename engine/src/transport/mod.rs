@@ -9,8 +9,12 @@ use crate::cursor::{Cursor, Epoch};
 use crate::event::Event;
 
 pub(crate) mod batch;
+pub(crate) mod command;
 pub mod decode;
+mod envelope;
+mod fields;
 mod framing;
+mod head;
 mod iframe;
 mod poll;
 mod sse;
@@ -179,57 +183,109 @@ pub(crate) struct StreamHead<'a> {
 /// Appends the response head of an iframe, stream or sse, and for an iframe the head of its document, which depends on
 /// the request as the response head does. Nothing for polls and WebSockets.
 pub(crate) fn stream_head(encoding: &Encoding, head: &StreamHead<'_>, out: &mut Vec<u8>) {
-    let _ = (encoding, head, out);
+    head::encode(encoding, head, out);
+    if encoding.transport == Transport::Iframe && !head.is_head {
+        iframe::encode_head(encoding.framing, head.target, out);
+    }
 }
 
 /// Appends the first items of a stream, after its head: [`encode_preamble`] and the cursor.
 pub(crate) fn encode_start(encoding: &Encoding, cursor: Cursor, retry_ms: u32, out: &mut Vec<u8>) {
-    let _ = (encoding, cursor, retry_ms, out);
+    if encoding.transport == Transport::Stream {
+        stream::encode_start(encoding, cursor, out);
+    } else {
+        encode_preamble(encoding, retry_ms, out);
+        encode_cursor(encoding, cursor, out);
+    }
 }
 
 /// Appends the part of the start that names no cursor (reconnection time, padding); after an epoch change a gap follows
 /// it in the cursor's stead.
 pub(crate) fn encode_preamble(encoding: &Encoding, retry_ms: u32, out: &mut Vec<u8>) {
-    let _ = (encoding, retry_ms, out);
+    match encoding.transport {
+        Transport::Stream => stream::encode_preamble(encoding, out),
+        Transport::Sse => sse::encode_preamble(encoding, retry_ms, out),
+        // An iframe got its padding with the head of its document.
+        Transport::Iframe | Transport::WebSocket | Transport::Poll | Transport::LongPoll => {}
+    }
 }
 
 /// Appends the place of a subscriber and nothing else; nothing where the transport cannot carry one.
 pub(crate) fn encode_cursor(encoding: &Encoding, cursor: Cursor, out: &mut Vec<u8>) {
-    let _ = (encoding, cursor, out);
+    match encoding.transport {
+        Transport::Iframe => iframe::encode_cursor(encoding, cursor, out),
+        Transport::Stream => stream::encode_cursor(encoding, cursor, out),
+        Transport::Sse => sse::encode_cursor(encoding, cursor, out),
+        Transport::WebSocket => websocket::encode_cursor(encoding, cursor, out),
+        Transport::Poll | Transport::LongPoll => {}
+    }
 }
 
-/// Appends one event. Not for polls, which get [`encode_answer`].
+/// Appends one event.
+///
+/// # Panics
+/// If the transport is a poll, which gets [`encode_answer`].
 pub(crate) fn encode_event(encoding: &Encoding, epoch: Epoch, event: &Event, out: &mut Vec<u8>) {
-    let _ = (encoding, epoch, event, out);
+    match encoding.transport {
+        Transport::Iframe => iframe::encode_event(encoding, epoch, event, out),
+        Transport::Stream => stream::encode_event(encoding, epoch, event, out),
+        Transport::Sse => sse::encode_event(encoding, epoch, event, out),
+        Transport::WebSocket => websocket::encode_event(encoding, epoch, event, out),
+        Transport::Poll | Transport::LongPoll => unreachable!("a poll gets a whole answer"),
+    }
 }
 
 /// Appends a heartbeat that carries the place where the transport can; for a WebSocket a ping stands after it.
 pub(crate) fn encode_place(encoding: &Encoding, cursor: Cursor, out: &mut Vec<u8>) {
-    let _ = (encoding, cursor, out);
+    encode_cursor(encoding, cursor, out);
+    if encoding.transport == Transport::WebSocket {
+        websocket::encode_heartbeat(out);
+    }
 }
 
 /// Appends the shortest heartbeat, the same for all subscribers of the encoding; a raw stream and a poll have none.
 pub(crate) fn encode_heartbeat(encoding: &Encoding, out: &mut Vec<u8>) {
-    let _ = (encoding, out);
+    match encoding.transport {
+        Transport::Iframe => iframe::encode_heartbeat(encoding, out),
+        Transport::Stream => stream::encode_heartbeat(encoding, out),
+        Transport::Sse => sse::encode_heartbeat(encoding, out),
+        Transport::WebSocket => websocket::encode_heartbeat(out),
+        Transport::Poll | Transport::LongPoll => {}
+    }
 }
 
-/// Appends the notice of a gap and says whether the stream can go on after it. Not for polls.
+/// Appends the notice of a gap and says whether the stream can go on after it.
+///
+/// # Panics
+/// If the transport is a poll, which is told in its answer.
 pub(crate) fn encode_gap(encoding: &Encoding, gap: &Gap, out: &mut Vec<u8>) -> Ending {
-    let _ = (encoding, gap, out);
+    match encoding.transport {
+        Transport::Iframe => iframe::encode_gap(encoding, gap, out),
+        Transport::Sse => sse::encode_gap(encoding, gap, out),
+        Transport::Stream => return stream::encode_gap(encoding, gap, out),
+        Transport::WebSocket => return websocket::encode_gap(encoding, gap, out),
+        Transport::Poll | Transport::LongPoll => unreachable!("a poll is told in its answer"),
+    }
     Ending::None
 }
 
 /// Appends the whole HTTP response of a poll or long poll.
 pub(crate) fn encode_answer(encoding: &Encoding, answer: &Answer<'_>, out: &mut Vec<u8>) {
-    let _ = (encoding, answer, out);
+    poll::encode_answer(encoding, answer, out);
 }
 
 /// Appends the 304 of a poll whose `If-None-Match` names a place after which nothing came (RFC 9110 §15.4.5).
 pub(crate) fn encode_not_modified(answer: &Answer<'_>, out: &mut Vec<u8>) {
-    let _ = (answer, out);
+    poll::encode_not_modified(answer, out);
 }
 
 /// Appends the clean end of a stream: the last chunk, a close frame.
 pub(crate) fn encode_end(encoding: &Encoding, reason: End<'_>, out: &mut Vec<u8>) {
-    let _ = (encoding, reason, out);
+    match encoding.transport {
+        Transport::Iframe | Transport::Stream | Transport::Sse => {
+            framing::encode_last_part(encoding.framing, out);
+        }
+        Transport::WebSocket => websocket::encode_end(reason, out),
+        Transport::Poll | Transport::LongPoll => {}
+    }
 }
