@@ -99,33 +99,6 @@ impl Request<'_> {
     }
 }
 
-/// A request head that outlives its connection task: what the application is asked with when a WebSocket subscribes to
-/// more.
-#[derive(Debug, Clone)]
-pub(crate) struct OwnedRequest {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) query: Vec<(String, String)>,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) peer: SocketAddr,
-}
-
-impl OwnedRequest {
-    /// The request, as if it asked for these matchers over this transport.
-    pub(crate) fn with<'a>(&'a self, matchers: &'a [Matcher], transport: Transport) -> Request<'a> {
-        Request {
-            method: &self.method,
-            path: &self.path,
-            query: &self.query,
-            headers: &self.headers,
-            peer: self.peer,
-            matchers,
-            transport: Some(transport),
-            body: &[],
-        }
-    }
-}
-
 /// The answer to "may this subscribe?".
 #[derive(Debug, Clone)]
 pub enum Admission {

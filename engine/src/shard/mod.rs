@@ -23,7 +23,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use stentor_protocol::ws;
 
-use crate::app::{OwnedRequest, SubscriberId};
+use crate::app::SubscriberId;
+use crate::connection::OwnedRequest;
 use crate::config::{Config, SlowPolicy};
 use crate::cursor::{Cursor, Offset};
 use crate::event::Event;

@@ -11,15 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::input::{Ready, Received};
-use super::{Action, Batch, Closing, Join, Outcome, OwnedMessage, Shard, SlotId};
-use crate::app::{Admission, AnyApp, Message, Refusal, Subscriber};
+use super::{Action, Batch, Closing, HeadVariant, Join, Outcome, OwnedMessage, Shard, SlotId};
+use crate::app::{Admission, AnyApp, Message, Refusal, Request, Subscriber};
 use crate::channel::Receiver;
 use crate::config::Config;
-use crate::connection::{self, Admissions, Context, Park, Permit, Subscription};
+use crate::connection::{self, Admissions, Context, OwnedRequest, Park, Permit, Subscription};
 use crate::metrics::Metrics;
 use crate::publish::Sequencer;
 use crate::sys::{self, EventFd, ParkedEvent, ParkedEventKind, ParkedSet, SendOutcome, SocketId};
-use crate::transport::Transport;
+use crate::topic::Topic;
+use crate::transport::{Encoding, Transport};
 
 /// Events that are harvested before they are looked at.
 const HARVEST_MAX: usize = 1_024;
@@ -150,14 +151,25 @@ impl Local {
 struct Parking(Rc<Local>);
 
 impl Park for Parking {
-    fn subscribe(&self, fd: OwnedFd, permit: Permit, subscription: Subscription) {
+    fn subscribe(&self, fd: OwnedFd, permit: Permit, subscription: Box<Subscription>) {
         let config = &self.0.shared.config;
+        let subscription = *subscription;
         let grant = subscription.grant;
         let join = Join {
             permit: permit.into_raw(),
             matchers: subscription.matchers,
-            encoding: subscription.encoding,
-            variant: subscription.variant,
+            encoding: Encoding {
+                transport: subscription.transport,
+                format: subscription.format,
+                framing: subscription.framing,
+                head: 0,
+                limit: subscription.limit,
+            },
+            variant: HeadVariant {
+                lines: (&*subscription.extra_head).into(),
+                keeps_alive: subscription.keeps_alive,
+                is_http10: subscription.is_http10,
+            },
             head: subscription.head,
             after: subscription.after,
             told: subscription.told,
@@ -167,7 +179,7 @@ impl Park for Parking {
             policy: grant.slow_policy.unwrap_or(config.slow_policy),
             publish: grant.publish,
             data: grant.data,
-            request: subscription.request,
+            request: subscription.request.map(Rc::from),
             deflate: subscription.deflate,
             leftover: subscription.leftover,
         };
@@ -385,7 +397,7 @@ fn resume(local: &Rc<Local>, socket: SocketId, permit: u32, read: Vec<u8>) {
 async fn authorize(
     local: Rc<Local>,
     slot: SlotId,
-    request: Option<Rc<crate::app::OwnedRequest>>,
+    request: Option<Rc<OwnedRequest>>,
     matchers: Vec<crate::topic::Matcher>,
 ) {
     let answer = match &request {
