@@ -4,11 +4,16 @@
 //! hand their sockets over when they have nothing more to think about, and get them back with the next request.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
 
 use super::input::{Ready, Received};
 use super::{Action, Batch, Closing, HeadVariant, Join, Outcome, OwnedMessage, Shard, SlotId};
@@ -54,6 +59,9 @@ pub(crate) struct Local {
     is_woken: Cell<bool>,
     is_stopped: Cell<bool>,
     context: RefCell<Option<Rc<Context>>>,
+    /// Questions to all shards that are not answered yet.
+    counts: RefCell<HashMap<u64, Count>>,
+    counts_made: Cell<u64>,
     started: Instant,
 }
 
@@ -75,6 +83,8 @@ impl Local {
             is_woken: Cell::new(false),
             is_stopped: Cell::new(false),
             context: RefCell::new(None),
+            counts: RefCell::new(HashMap::new()),
+            counts_made: Cell::new(0),
             started: Instant::now(),
             shared,
         });
@@ -134,6 +144,30 @@ impl Local {
         self.started.elapsed().as_millis() as u64
     }
 
+    fn add_count(&self, question: u64, found: u64) {
+        if let Some(count) = self.counts.borrow_mut().get_mut(&question) {
+            count.sum += found;
+            count.left -= 1;
+            if count.left == 0
+                && let Some(waker) = count.waker.take()
+            {
+                waker.wake();
+            }
+        }
+    }
+
+    fn poll_count(&self, question: u64, context: &mut std::task::Context<'_>) -> Poll<u64> {
+        let mut counts = self.counts.borrow_mut();
+        let Some(count) = counts.get_mut(&question) else { return Poll::Ready(0) };
+        if count.left == 0 {
+            let sum = count.sum;
+            counts.remove(&question);
+            return Poll::Ready(sum);
+        }
+        count.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
     fn park(&self, fd: OwnedFd, slot: SlotId) {
         let mut core = self.core.borrow_mut();
         match self.parked.borrow_mut().add(fd, token(slot)) {
@@ -146,6 +180,14 @@ impl Local {
         drop(core);
         self.wake();
     }
+}
+
+/// A sum over all shards that is being made.
+#[derive(Debug, Default)]
+struct Count {
+    sum: u64,
+    left: usize,
+    waker: Option<Waker>,
 }
 
 struct Parking(Rc<Local>);
@@ -185,6 +227,28 @@ impl Park for Parking {
         };
         let slot = self.0.core.borrow_mut().handle_join(join);
         self.0.park(fd, slot);
+    }
+
+    fn subscribers_of<'a>(&'a self, topic: &'a Topic) -> Pin<Box<dyn Future<Output = u64> + 'a>> {
+        let local = &self.0;
+        let question = local.counts_made.get();
+        local.counts_made.set(question + 1);
+        let commands = &local.shared.commands;
+        let asker = local.number;
+        local.counts.borrow_mut().insert(question, Count { left: commands.len(), ..Count::default() });
+        for command in commands {
+            let topic = topic.clone();
+            let ask: Command = Box::new(move |shard: &Rc<Local>| {
+                let found = shard.subscribers_of(topic.as_str()) as u64;
+                let answer: Command = Box::new(move |local: &Rc<Local>| local.add_count(question, found));
+                let _ = shard.shared.commands[asker].send(answer);
+            });
+            if command.send(ask).is_err() {
+                // The engine ends.
+                local.add_count(question, 0);
+            }
+        }
+        Box::pin(std::future::poll_fn(move |context| local.poll_count(question, context)))
     }
 
     fn wait_for_request(&self, fd: OwnedFd, permit: Permit) {
