@@ -253,8 +253,8 @@ impl Decoder {
         Self { kept: Vec::new(), searched: 0, bytes_max }
     }
 
-    /// Reads from the front of `bytes` up to the end of the next item, and gives the JSON text that it is; `None` when all
-    /// are read.
+    /// Reads from the front of `bytes` up to the end of the next item, and gives the JSON text that it was written from;
+    /// `None` when all are read.
     ///
     /// # Errors
     /// [`DecodeError`] if an element is too long, or no element that [`encode_script`] writes.
@@ -317,7 +317,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 
 fn argument(bytes: &[u8]) -> Result<String, DecodeError> {
     let text = core::str::from_utf8(bytes).map_err(|_| DecodeError::Script)?;
-    let Some(quoted) = text.strip_prefix("JSON.parse(\"") else { return Ok(text.into()) };
+    let Some(quoted) = text.strip_prefix("JSON.parse(\"") else { return Ok(unescape(text)) };
     let quoted = quoted.strip_suffix("\")").ok_or(DecodeError::Script)?;
     let mut json = String::with_capacity(quoted.len());
     let mut rest = quoted;
@@ -339,6 +339,31 @@ fn argument(bytes: &[u8]) -> Result<String, DecodeError> {
     }
     json.push_str(rest);
     Ok(json)
+}
+
+/// Undoes the escapes that the encoder has put in: a text that had any `\u` of its own went to `JSON.parse`.
+fn unescape(text: &str) -> String {
+    let mut json = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\\u") {
+        json.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let escaped = match rest.get(2..6) {
+            Some("003c") => Some('<'),
+            Some("003e") => Some('>'),
+            Some("0026") => Some('&'),
+            Some("2028") => Some('\u{2028}'),
+            Some("2029") => Some('\u{2029}'),
+            _ => None,
+        };
+        match escaped {
+            Some(c) => json.push(c),
+            None => json.push_str(&rest[..2]),
+        }
+        rest = &rest[if escaped.is_some() { 6 } else { 2 }..];
+    }
+    json.push_str(rest);
+    json
 }
 
 /// Why a document is not read any further.
@@ -502,7 +527,12 @@ mod tests {
         let mut document = Vec::new();
         encode_head(Target::Callback("f"), &mut document);
         let head = document.len();
-        let texts = ["{\"a\":[1,\"é漢\"]}", "\"\\u005f\\\\ \\\"x\"", "{\"__proto__\":\")</scrip\"}", "null"];
+        let texts = [
+            "{\"a\":[1,\"é漢\"]}",
+            "\"\\u005f\\\\ \\\"x\"",
+            "{\"__proto__\":\")</scrip\"}",
+            "\"\\\\</script>&\u{2028}\u{2029}\"",
+        ];
         for text in texts {
             encode_script(text, &mut document);
             document.extend_from_slice(b" <script <<script>");
@@ -519,7 +549,7 @@ mod tests {
             items
         };
         let whole = read(&[&document]);
-        assert_eq!(whole, vec![texts[0], texts[1], "{\"__proto__\":\")\u{3c}/scrip\"}", texts[3]]);
+        assert_eq!(whole, texts);
         for cut in head..document.len() {
             assert_eq!(read(&[&document[..cut], &document[cut..]]), whole, "cut at {cut}");
         }

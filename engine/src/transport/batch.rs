@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn a_batch_counts_its_lines_and_keeps_its_limits() {
         let limits = Limits { batch_lines: 2, batch_bytes: 60, ..Limits::default() };
-        let line = |body: &str| parse(body.as_bytes(), &limits).map(|e| e.len()).map_err(|e| (e.line, e.status));
+        let line =
+            |body: &str| parse(body.as_bytes(), &limits).map(|e| e.len()).map_err(|e| (e.line, e.status));
         let event = "{\"topic\":\"a\",\"data\":1}";
         assert_eq!(line(event), Ok(1));
         assert_eq!(line(&format!("\n{event}\r\n  \n{event}\n\n")), Ok(2));

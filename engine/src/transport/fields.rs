@@ -82,11 +82,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of `name`, at most `bytes_max` long as it is written.
-    pub(super) fn get_short(
-        &self,
-        name: &str,
-        bytes_max: usize,
-    ) -> Result<Option<&'a RawValue>, FieldError> {
+    pub(super) fn get_short(&self, name: &str, bytes_max: usize) -> Result<Option<&'a RawValue>, FieldError> {
         match self.get(name)? {
             Some(value) if value.get().len() > bytes_max => {
                 Err(FieldError::too_large(name, value.get().len(), bytes_max))
@@ -137,9 +133,9 @@ impl<'a> Fields<'a> {
         let event = Event::new(topic, self.data(limits)?);
         match self.string("name")? {
             None => Ok(event),
-            Some(name) => event
-                .named(&name)
-                .map_err(|error: EventError| FieldError::new("name", error.to_string())),
+            Some(name) => {
+                event.named(&name).map_err(|error: EventError| FieldError::new("name", error.to_string()))
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::cursor::{Cursor, Epoch};
 use crate::event::Event;
 
 pub(crate) mod batch;
-pub(crate) mod command;
+mod command;
 pub mod decode;
 mod envelope;
 mod fields;
@@ -19,6 +19,8 @@ mod iframe;
 mod poll;
 mod sse;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub(crate) mod websocket;
 
 /// How a subscriber hears events.
