@@ -4,26 +4,35 @@
 use std::collections::HashMap;
 
 use crate::cursor::{Cursor, Epoch, Offset};
+use base64::Engine as _;
+
 use crate::event::{Data, Event};
 use crate::topic::Matcher;
-use crate::transport::Format;
 use crate::transport::decode::{Item, as_delivered};
+use crate::transport::{Format, Framing, Transport};
 
-/// One event as it was published.
-#[derive(Debug, Clone)]
-pub struct Published {
-    /// What it was published to.
-    pub topic: String,
-    /// Its name.
-    pub name: Option<String>,
-    /// Its data.
-    pub data: Data,
+/// How a subscriber hears, as far as that changes what it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearing {
+    /// Its transport.
+    pub transport: Transport,
+    /// Envelopes or data alone.
+    pub format: Format,
+    /// What stands around each item.
+    pub framing: Framing,
+}
+
+impl Hearing {
+    /// Whether events come with their cursor, so that the subscriber can resume.
+    pub fn has_ids(&self) -> bool {
+        self.format == Format::Json || !matches!(self.transport, Transport::Stream | Transport::WebSocket)
+    }
 }
 
 /// All that was published, in the order of its offsets.
 #[derive(Debug, Default)]
 pub struct Truth {
-    epochs: HashMap<Epoch, Vec<Published>>,
+    epochs: HashMap<Epoch, Vec<Event>>,
     /// Where data stands that only one event has, for transports without ids.
     by_data: HashMap<Vec<u8>, Cursor>,
 }
@@ -36,16 +45,17 @@ impl Truth {
     pub fn published(&mut self, cursor: Cursor, event: &Event) {
         let events = self.epochs.entry(cursor.epoch).or_default();
         assert_eq!(events.len() as u64 + 1, cursor.offset.0, "offsets go up one by one");
-        self.by_data.insert(event.data().bytes().to_vec(), cursor);
-        events.push(Published {
-            topic: event.topic().as_str().into(),
-            name: event.name().map(Into::into),
-            data: event.data().clone(),
-        });
+        let data = event.data().bytes();
+        self.by_data.insert(data.to_vec(), cursor);
+        if let Data::Binary(bytes) = event.data() {
+            let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+            self.by_data.insert(text.into_bytes(), cursor);
+        }
+        events.push(event.clone());
     }
 
     /// The event at a place.
-    pub fn at(&self, cursor: Cursor) -> Option<&Published> {
+    pub fn at(&self, cursor: Cursor) -> Option<&Event> {
         self.epochs.get(&cursor.epoch)?.get(cursor.offset.0.checked_sub(1)? as usize)
     }
 
@@ -61,7 +71,7 @@ pub struct Checker {
     /// What it hears.
     pub matchers: Vec<Matcher>,
     /// How it hears it.
-    pub format: Format,
+    pub hearing: Hearing,
     /// Its place, as far as it has been told; none as long as it has not.
     pub position: Option<Cursor>,
     /// The highest `resumed` that it was told.
@@ -76,8 +86,8 @@ pub struct Checker {
 
 impl Checker {
     /// A checker of a subscriber that has got nothing yet.
-    pub fn new(matchers: Vec<Matcher>, format: Format) -> Self {
-        Self { matchers, format, position: None, told: Offset::START, lenient: Offset::START, events: 0, gaps: 0 }
+    pub fn new(matchers: Vec<Matcher>, hearing: Hearing) -> Self {
+        Self { matchers, hearing, position: None, told: Offset::START, lenient: Offset::START, events: 0, gaps: 0 }
     }
 
     /// The subscriber connects again: with its position as cursor, or, where its transport gave it none, from now.
@@ -114,25 +124,20 @@ impl Checker {
             Item::Cursor(cursor) => self.advance(*cursor, true, "place", truth, is_gone),
             Item::Answer { cursor, .. } => self.advance(*cursor, true, "answer", truth, is_gone),
             Item::Gap { after, resumed, cursor } => self.gap(*after, *resumed, *cursor, truth, is_gone),
-            Item::Event { id, topic, name, data, .. } => {
+            Item::Event { id, data, .. } => {
                 let cursor = match id {
                     Some(cursor) => *cursor,
                     None => *truth.by_data.get(data).ok_or_else(|| format!("unknown data {data:?}"))?,
                 };
                 let published = truth.at(cursor).ok_or_else(|| format!("an event {cursor} that nobody published"))?;
-                let is_wanted = self.matchers.iter().any(|m| m.matches(&published.topic));
+                let is_wanted = self.matchers.iter().any(|m| m.matches(published.topic().as_str()));
                 if !is_wanted {
-                    return Err(format!("event {cursor} of {}, which was not asked for", published.topic));
+                    return Err(format!("event {cursor} of {}, which was not asked for", published.topic()));
                 }
-                if topic.as_ref().is_some_and(|topic| *topic != published.topic) {
-                    return Err(format!("event {cursor} came under topic {topic:?}"));
-                }
-                if name.is_some() && *name != published.name {
-                    return Err(format!("event {cursor} came under name {name:?}"));
-                }
-                let as_is = published.data.bytes();
-                if data != as_is && *data != as_delivered(&published.data, self.format) {
-                    return Err(format!("event {cursor} came with other data"));
+                let Hearing { transport, format, framing } = self.hearing;
+                let expected = as_delivered(transport, format, framing, cursor, published);
+                if expected != std::slice::from_ref(item) {
+                    return Err(format!("{item:?} came for {cursor}, not {expected:?}"));
                 }
                 self.events += 1;
                 self.advance(cursor, false, "event", truth, is_gone)
@@ -189,14 +194,14 @@ impl Checker {
             let Some(published) = truth.at(at) else {
                 return Err(format!("{what} {to} is beyond all that was published"));
             };
-            if at.offset <= self.lenient || !self.matchers.iter().any(|m| m.matches(&published.topic)) {
+            if at.offset <= self.lenient || !self.matchers.iter().any(|m| m.matches(published.topic().as_str())) {
                 continue;
             }
             if at.offset > self.told {
-                return Err(format!("LOST {at} of {}: {what} {to} came after {position}", published.topic));
+                return Err(format!("LOST {at} of {}: {what} {to} came after {position}", published.topic()));
             }
             if !is_gone(at) {
-                return Err(format!("{at} of {} was left out under a gap, but the log has it", published.topic));
+                return Err(format!("{at} of {} was left out under a gap, but the log has it", published.topic()));
             }
         }
         self.position = Some(to);
@@ -211,7 +216,7 @@ impl Checker {
         }
         (position.offset.0 + 1..=truth.head(epoch).0).map(|o| Cursor { epoch, offset: Offset(o) }).find(|at| {
             at.offset > self.told
-                && truth.at(*at).is_some_and(|p| self.matchers.iter().any(|m| m.matches(&p.topic)))
+                && truth.at(*at).is_some_and(|p| self.matchers.iter().any(|m| m.matches(p.topic().as_str())))
         })
     }
 }
@@ -234,12 +239,15 @@ mod tests {
 
     fn event(offset: u64) -> Item {
         let data = format!("data {}", offset - 1).into_bytes();
-        Item::Event { id: Some(cursor(offset)), topic: None, name: None, data, is_binary: false }
+        let topic = Some(if offset == 2 { "b" } else { "a" }.into());
+        Item::Event { id: Some(cursor(offset)), topic, name: None, data, is_binary: false }
     }
 
     fn check(items: &[Item]) -> Result<(), String> {
         let truth = truth();
-        let mut checker = Checker::new(vec!["a".parse().unwrap()], Format::Raw);
+        let (transport, format, framing) = (Transport::Stream, Format::Json, Framing::Chunked);
+        let hearing = Hearing { transport, format, framing };
+        let mut checker = Checker::new(vec!["a".parse().unwrap()], hearing);
         items.iter().try_for_each(|item| checker.item(item, &truth, &|at| at.offset <= Offset(3)))
     }
 
