@@ -4,12 +4,14 @@
 #![deny(unsafe_code)]
 
 mod app;
+mod arrears;
 mod channel;
 pub mod config;
 mod cursor;
 mod event;
 mod interest;
 mod keys;
+mod listeners;
 mod log;
 mod publish;
 mod receiver;
@@ -25,6 +27,7 @@ pub use app::{Admission, App, Grant, Message, Open, Refusal, Request, Response, 
 pub use config::{Config, ConfigError};
 pub use cursor::{CURSOR_BYTES_MAX, Cursor, CursorError, Epoch, Offset, Start};
 pub use event::{Data, Event, EventError, NAME_BYTES_MAX};
+pub use keys::KEY_BYTES_MAX;
 pub use publish::{PublishError, Published, Publisher};
-pub use receiver::{Received, Receiver};
+pub use receiver::{Closed, Received, Receiver};
 pub use topic::{Matcher, TOPIC_BYTES_MAX, Topic, TopicError};
