@@ -18,6 +18,8 @@ mod receiver;
 mod room;
 mod sequencer;
 mod shard;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 #[allow(unsafe_code, reason = "system calls and the rings; the face of this module is safe")]
 mod sys;
 mod topic;

@@ -413,7 +413,7 @@ impl Shard {
 
     /// The kernel took a part of a run: nothing else goes to the socket until the rest is sent.
     pub(super) fn hold_rest(&mut self, index: u32, run: &Run, sent: usize) {
-        run.hold(&self.sequencer);
+        run.hold(self.sequencer.held_bytes());
         let since = self.second();
         self.half_sent.insert(index, HalfSent { run: run.clone(), sent, since });
         self.slots[index].put(flag::HALF_SENT, true);

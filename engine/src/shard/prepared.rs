@@ -1,14 +1,13 @@
 //! Prepared events and runs: what one send carries, encoded once and shared by all who get it.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 
 use crate::cursor::{Cursor, Epoch, Offset};
 use crate::event::Event;
-use crate::publish::Sequencer;
 use crate::transport::{self, Answer, Encoding};
 
 /// Bytes that the cache of prepared events may hold before it is emptied.
@@ -21,13 +20,13 @@ pub(crate) struct Run(Arc<Shared>);
 struct Shared {
     bytes: Box<[u8]>,
     /// Where these bytes are counted, once a half-sent subscriber holds them.
-    held: OnceLock<Arc<Sequencer>>,
+    held: OnceLock<Arc<AtomicUsize>>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some(sequencer) = self.held.get() {
-            sequencer.held_bytes().fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        if let Some(held) = self.held.get() {
+            held.fetch_sub(self.bytes.len(), Ordering::Relaxed);
         }
     }
 }
@@ -46,10 +45,10 @@ impl Run {
     }
 
     /// Counts the bytes, once however many hold them, until the last one lets go.
-    pub(crate) fn hold(&self, sequencer: &Arc<Sequencer>) {
+    pub(crate) fn hold(&self, held: &Arc<AtomicUsize>) {
         self.0.held.get_or_init(|| {
-            sequencer.held_bytes().fetch_add(self.len(), Ordering::Relaxed);
-            Arc::clone(sequencer)
+            held.fetch_add(self.len(), Ordering::Relaxed);
+            Arc::clone(held)
         });
     }
 }

@@ -467,7 +467,7 @@ async fn authorize(
     let answer = match &request {
         None => Err(Refusal::new(403, "this connection may not subscribe to more")),
         Some(request) => {
-            let request = request.with(&matchers, Transport::WebSocket);
+            let request = request.subscribing(&matchers, Transport::WebSocket);
             match local.shared.app.subscribe(&request).await {
                 Admission::Admit(grant) => Ok(grant.matchers),
                 Admission::Refuse(refusal) => Err(refusal),
