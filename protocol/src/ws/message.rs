@@ -1,4 +1,5 @@
-//! Frames to messages (RFC 6455 sections 5.4 to 5.6 and 8.1): fragments, control frames between them, UTF-8, limits.
+//! Frames to messages (RFC 6455 sections 5.4 to 5.6 and 8.1): fragments, control frames between them, UTF-8,
+//! limits.
 //!
 //! Between messages a decoder owns no heap, so whoever parks a connection may drop it and make another.
 
@@ -110,7 +111,8 @@ enum End {
 }
 
 impl MessageDecoder {
-    /// A decoder for our `side` of a connection: a server reads a client's frames. `deflate` is what was negotiated.
+    /// A decoder for our `side` of a connection: a server reads a client's frames. `deflate` is what was
+    /// negotiated.
     #[must_use]
     pub const fn new(side: Side, limits: Limits, deflate: Option<deflate::Params>) -> Self {
         Self {
@@ -127,14 +129,15 @@ impl MessageDecoder {
         }
     }
 
-    /// Reads `input` up to the end of the next message or control frame: how many bytes were used, and what came.
+    /// Reads `input` up to the end of the next message or control frame: how many bytes were used, and what
+    /// came.
     ///
-    /// Without an [`Incoming`] all of `input` was used and more is needed. After a close frame everything is used and
-    /// nothing comes.
+    /// Without an [`Incoming`] all of `input` was used and more is needed. After a close frame everything is
+    /// used and nothing comes.
     ///
     /// # Errors
-    /// [`MessageError`], as soon as the bytes cannot become a valid message within the limits; the same error again
-    /// from then on. Nothing is held then.
+    /// [`MessageError`], as soon as the bytes cannot become a valid message within the limits; the same error
+    /// again from then on. Nothing is held then.
     pub fn decode(&mut self, input: &[u8]) -> Result<(usize, Option<Incoming>), MessageError> {
         match self.end {
             Some(End::Closed) => return Ok((input.len(), None)),
@@ -154,8 +157,8 @@ impl MessageDecoder {
         result
     }
 
-    /// Whether nothing is held: no part of a frame or message, and no window. Such a decoder may be dropped and made
-    /// again, unless a close frame or an error ended it.
+    /// Whether nothing is held: no part of a frame or message, and no window. Such a decoder may be dropped
+    /// and made again, unless a close frame or an error ended it.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         self.head_len == 0 && self.frame.is_none() && self.message.is_none() && self.decompressor.is_none()
@@ -216,7 +219,8 @@ impl MessageDecoder {
         Ok(Some(head))
     }
 
-    /// Judges a frame by its head, before any of its payload is held. `available` bytes of it are there already.
+    /// Judges a frame by its head, before any of its payload is held. `available` bytes of it are there
+    /// already.
     fn begin(&mut self, head: FrameHead, available: usize) -> Result<(), MessageError> {
         match (head.opcode, &mut self.message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
@@ -274,8 +278,10 @@ impl MessageDecoder {
             if let Some(key) = key {
                 mask::unmask(unmasked, key, offset);
             }
-            decompressor.decompress(unmasked, &mut message.data, self.limits.message_bytes_max)?;
+            let result = decompressor.decompress(unmasked, &mut message.data, self.limits.message_bytes_max);
+            // The text first, so that the first fault is told however the bytes were cut.
             message.check_text()?;
+            result?;
             offset += piece.len() as u64;
         }
         Ok(())
@@ -309,7 +315,9 @@ impl MessageDecoder {
             return Ok(());
         }
         let Some(decompressor) = &mut self.decompressor else { return Ok(()) };
-        decompressor.finish(&mut message.data, self.limits.message_bytes_max)?;
+        let result = decompressor.finish(&mut message.data, self.limits.message_bytes_max);
+        message.check_text()?;
+        result?;
         if !decompressor.has_context_takeover() {
             self.decompressor = None;
         }
