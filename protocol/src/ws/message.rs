@@ -175,7 +175,7 @@ impl MessageDecoder {
         loop {
             let Some(frame) = self.frame else {
                 let Some(head) = self.read_head(&mut rest)? else { return Ok((input.len(), None)) };
-                self.begin(head, rest.len())?;
+                self.begin(head)?;
                 self.frame = Some(Frame { head, read: 0 });
                 continue;
             };
@@ -219,9 +219,8 @@ impl MessageDecoder {
         Ok(Some(head))
     }
 
-    /// Judges a frame by its head, before any of its payload is held. `available` bytes of it are there
-    /// already.
-    fn begin(&mut self, head: FrameHead, available: usize) -> Result<(), MessageError> {
+    /// Judges a frame by its head, before any of its payload is held.
+    fn begin(&mut self, head: FrameHead) -> Result<(), MessageError> {
         match (head.opcode, &mut self.message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
             (Opcode::Continuation, None) => return Err(MessageError::ContinuationOfNothing),
@@ -246,10 +245,6 @@ impl MessageDecoder {
         message.wire_bytes = message.wire_bytes.saturating_add(head.len);
         if message.wire_bytes > bytes_max {
             return Err(MessageError::TooBig { bytes_max: self.limits.message_bytes_max });
-        }
-        if !message.is_compressed && head.fin && head.len <= available as u64 {
-            // All of it is here: one allocation of exactly its size.
-            message.data.reserve_exact(head.len as usize);
         }
         Ok(())
     }
