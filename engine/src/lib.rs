@@ -7,6 +7,7 @@ mod app;
 mod arrears;
 mod channel;
 pub mod config;
+mod connection;
 mod cursor;
 mod event;
 mod interest;

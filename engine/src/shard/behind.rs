@@ -8,8 +8,8 @@ use hashbrown::HashMap;
 
 use super::prepared::Run;
 use super::slots::{NONE, SlotId, State, flag};
-use super::walk::{RUN_BYTES_MAX, RUN_EVENTS_MAX};
-use super::{BATCH_SENDS_MAX, Batch, Closing, HalfSent, Outcome, Purpose, Shard};
+use super::walk::RUN_BYTES_MAX;
+use super::{Batch, Closing, HalfSent, Outcome, Purpose, Shard};
 use crate::cursor::{Cursor, Offset};
 use crate::event::Event;
 use crate::log::Read;
@@ -53,10 +53,9 @@ impl Shard {
 
     /// Fills the batch with those whose turn has come; at most half of it, so that walks go on too.
     pub(super) fn fill_from_behind(&mut self, batch: &mut Batch) {
-        let room = (BATCH_SENDS_MAX / 2).min(BATCH_SENDS_MAX.saturating_sub(batch.sends.len()));
-        let until = batch.sends.len() + room;
+        let until = batch.sends.len() + self.pace.batch_sends.div_ceil(2);
         // Slots that need no send cost little, but not nothing.
-        for _ in 0..self.to_serve.len().min(4 * BATCH_SENDS_MAX) {
+        for _ in 0..self.to_serve.len().min(4 * self.pace.batch_sends) {
             if batch.sends.len() >= until || batch.is_full() {
                 break;
             }
@@ -166,8 +165,11 @@ impl Shard {
         let is_poll = encoding.transport.is_poll();
         let until = position.max(place);
         let read = if position > place || old.is_some() {
-            let events_max =
-                if is_poll { usize::from(encoding.limit).max(1) } else { RUN_EVENTS_MAX.max(events_min) };
+            let events_max = if is_poll {
+                usize::from(encoding.limit).max(1)
+            } else {
+                self.pace.run_events.max(events_min)
+            };
             self.sequencer.read(&self.sets[number].matchers, place, until, events_max, RUN_BYTES_MAX)
         } else {
             Read {
@@ -276,7 +278,7 @@ impl Shard {
         let mut after = place;
         for _ in 0..LATEST_READS_MAX {
             let matchers = &self.sets[number].matchers;
-            let read = self.sequencer.read(matchers, after, position, RUN_EVENTS_MAX, RUN_BYTES_MAX);
+            let read = self.sequencer.read(matchers, after, position, self.pace.run_events, RUN_BYTES_MAX);
             for event in &read.events {
                 newest.insert(event.topic().clone(), Arc::clone(event));
             }

@@ -163,6 +163,8 @@ impl Shard {
                         self.answer_sent(index, place);
                     }
                     State::Closing => self.end_closing(index),
+                    // A walk may have ended while this was under way, and found it busy.
+                    State::Behind => self.serve_soon(index),
                     _ => {}
                 }
                 return;
@@ -170,6 +172,9 @@ impl Shard {
             Outcome::Short(bytes) => bytes,
             Outcome::Full | Outcome::Failed if matches!(control, Control::Heartbeat | Control::Place) => {
                 // Nothing of it went out: a full socket needs no proof that it lives.
+                if self.slots[index].state == State::Behind {
+                    self.serve_soon(index);
+                }
                 return;
             }
             Outcome::Full | Outcome::Failed => 0,

@@ -471,7 +471,6 @@ impl Shard {
         let mut cursor = self.cursor(self.slots[index].place);
         if let Some(resolved) = resolved {
             self.slots[index].place = resolved.after;
-            self.slots[index].told = resolved.told;
             self.extra(index).old = resolved.old;
             cursor = resolved.old.unwrap_or_else(|| self.cursor(resolved.after));
         }

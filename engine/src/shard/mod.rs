@@ -24,8 +24,8 @@ use hashbrown::HashMap;
 use stentor_protocol::ws;
 
 use crate::app::SubscriberId;
-use crate::connection::OwnedRequest;
 use crate::config::{Config, SlowPolicy};
+use crate::connection::OwnedRequest;
 use crate::cursor::{Cursor, Offset};
 use crate::event::Event;
 use crate::publish::Sequencer;
@@ -33,6 +33,7 @@ use crate::topic::{Matcher, Topic};
 use crate::transport::websocket::Command;
 use crate::transport::{Encoding, Transport};
 use control::Control;
+pub(crate) use input::{Ready, Received};
 pub(crate) use prepared::{HeadVariant, Run};
 use prepared::{Heads, Prepared};
 use sets::Sets;
@@ -40,14 +41,27 @@ pub(crate) use slots::SlotId;
 use slots::{NONE, Slots, State, flag};
 use walk::TopicTurn;
 
-/// Sends of one batch: all of them are over before the next is filled.
-pub(crate) const BATCH_SENDS_MAX: usize = 256;
 /// Bytes of one batch, but for its last send.
 pub(crate) const BATCH_BYTES_MAX: usize = 512 << 10;
-/// Sends of a topic's turn.
-pub(crate) const TURN_SENDS_MAX: usize = 1_024;
 /// Bytes of a topic's turn, but for its last send.
 pub(crate) const TURN_BYTES_MAX: usize = 1 << 20;
+
+/// How much the shard does at a time. A simulation takes little steps, so that much happens between them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Sends of one batch: all of them are over before the next is filled.
+    pub(crate) batch_sends: usize,
+    /// Sends of a topic's turn.
+    pub(crate) turn_sends: usize,
+    /// Most events of one run.
+    pub(crate) run_events: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { batch_sends: 256, turn_sends: 1_024, run_events: 256 }
+    }
+}
 
 /// What a connection joins the shard with.
 #[derive(Debug)]
@@ -63,8 +77,6 @@ pub(crate) struct Join {
     pub(crate) head: Vec<u8>,
     /// Where it begins.
     pub(crate) after: Offset,
-    /// What counts as told of gaps.
-    pub(crate) told: Offset,
     /// The cursor that it brought, if that is of another epoch: the gap is told first.
     pub(crate) old: Option<Cursor>,
     /// How long a long poll is held.
@@ -129,6 +141,7 @@ pub(crate) struct Batch {
     pub(crate) sends: Vec<BatchSend>,
     runs: Vec<Run>,
     bytes: usize,
+    sends_max: usize,
     /// Sets of which a walk has visited all members with this batch.
     walked: Vec<u32>,
     behind: Vec<behind::Served>,
@@ -143,7 +156,8 @@ impl Batch {
         self.runs[send.run as usize].bytes().get(send.from..).unwrap_or_default()
     }
 
-    fn clear(&mut self) {
+    fn clear(&mut self, sends_max: usize) {
+        self.sends_max = sends_max;
         self.sends.clear();
         self.runs.clear();
         self.walked.clear();
@@ -154,7 +168,7 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.sends.len() >= BATCH_SENDS_MAX || self.bytes >= BATCH_BYTES_MAX
+        self.sends.len() >= self.sends_max || self.bytes >= BATCH_BYTES_MAX
     }
 
     fn run(&mut self, run: &Run) -> u32 {
@@ -320,6 +334,7 @@ pub(crate) struct Shard {
     drain: Option<sweep::Drain>,
     pub(crate) counters: Counters,
     pub(crate) defects: Defects,
+    pub(crate) pace: Pace,
 }
 
 impl Shard {
@@ -356,6 +371,7 @@ impl Shard {
             drain: None,
             counters: Counters::default(),
             defects: Defects::default(),
+            pace: Pace::default(),
             sequencer,
         }
     }
@@ -402,6 +418,25 @@ impl Shard {
         let transport = self.sets.get(set)?.encoding.transport;
         let data = self.extras.get(&slot.index).and_then(|extra| extra.data.clone());
         Some((self.subscriber_id(slot), transport, data))
+    }
+
+    /// What a slot is doing, for the messages of tests.
+    #[cfg(test)]
+    pub(crate) fn describe(&self, id: SlotId) -> String {
+        let slot = &self.slots[id.index];
+        let set = self.sets.get(slot.set);
+        let position = set.map(|_| self.position(slot.set));
+        format!(
+            "{:?} flags {:x} place {} position {position:?} taken {} walked {:?} walk {:?} ready {:?} joining {:?}",
+            slot.state,
+            slot.flags,
+            slot.place,
+            self.taken,
+            set.map(|s| s.walked),
+            set.and_then(|s| s.walk.as_ref()),
+            self.ready,
+            self.joining
+        )
     }
 
     fn subscriber_id(&self, slot: SlotId) -> SubscriberId {
@@ -457,7 +492,6 @@ impl Shard {
         let slot = &mut self.slots[id.index];
         slot.permit = join.permit;
         slot.place = join.after;
-        slot.told = join.told;
         slot.beat = beat;
         slot.deadline = if age == 0 && !is_poll { NONE } else { second + age - jitter.min(age) };
         slot.put(flag::KEEPS_ALIVE, join.variant.keeps_alive);
@@ -526,7 +560,7 @@ impl Shard {
     /// Fills `batch` with the next sends, at most one a socket. False if there is nothing to do until something comes
     /// in; else the sends are made, their failures written into it, and `handle_batch_sent` called.
     pub(crate) fn poll_batch(&mut self, batch: &mut Batch) -> bool {
-        batch.clear();
+        batch.clear(self.pace.batch_sends);
         for matchers in std::mem::take(&mut self.late) {
             self.sequencer.add_interest(self.number, &matchers);
         }

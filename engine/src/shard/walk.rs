@@ -7,14 +7,12 @@ use std::sync::Arc;
 use super::prepared::Run;
 use super::sets::HOLE;
 use super::slots::{NONE, State, flag};
-use super::{BATCH_SENDS_MAX, Batch, Purpose, Shard, TURN_BYTES_MAX, TURN_SENDS_MAX};
+use super::{Batch, Purpose, Shard, TURN_BYTES_MAX};
 use crate::channel::Delivery;
 use crate::cursor::Offset;
 use crate::event::Event;
 use crate::topic::{Matcher, Topic};
 
-/// Most events of one run.
-pub(crate) const RUN_EVENTS_MAX: usize = 256;
 /// A run is not made longer than this by a further event.
 pub(crate) const RUN_BYTES_MAX: usize = 256 << 10;
 /// Sets that a fill may pass without a send, so that a turn over idle sets is bounded too.
@@ -180,7 +178,7 @@ impl Shard {
         loop {
             let Some((target, set)) = self.next_set(topic) else { return Turn::Finished };
             let Some(number) = set else { continue };
-            if self.turn_sends >= TURN_SENDS_MAX || self.turn_bytes >= TURN_BYTES_MAX {
+            if self.turn_sends >= self.pace.turn_sends || self.turn_bytes >= TURN_BYTES_MAX {
                 return Turn::Over;
             }
             if batch.is_full() || *passed >= PASSED_SETS_MAX {
@@ -263,7 +261,8 @@ impl Shard {
         let run = batch.run(&walk.run);
         let length = walk.run.len();
         while walk.next < walk.count.min(set.members.len()) {
-            if batch.is_full() || self.turn_sends >= TURN_SENDS_MAX || self.turn_bytes >= TURN_BYTES_MAX {
+            if batch.is_full() || self.turn_sends >= self.pace.turn_sends || self.turn_bytes >= TURN_BYTES_MAX
+            {
                 return Pushed::Part;
             }
             let index = set.members[walk.next];
@@ -291,9 +290,9 @@ impl Shard {
         let set = &self.sets[number];
         let encoding = set.encoding;
         let events_max = if encoding.transport.is_poll() {
-            RUN_EVENTS_MAX.min(encoding.limit.into())
+            self.pace.run_events.min(encoding.limit.into())
         } else {
-            RUN_EVENTS_MAX
+            self.pace.run_events
         };
         let only = self.defects.sent_through.then_some(topic);
         let mut events = self.still_to_send(&set.matchers, set.walked, events_max + 1, only);
@@ -344,7 +343,7 @@ impl Shard {
             self.end_walk(number);
             return;
         }
-        walk.joiners_left = Some(walk.count.clamp(16, TURN_SENDS_MAX).min(set.behind_count as usize));
+        walk.joiners_left = Some(walk.count.max(16).min(self.pace.turn_sends).min(set.behind_count as usize));
         self.joining.push_back((number, set.behind_first));
     }
 
@@ -417,5 +416,3 @@ impl Shard {
         self.counters.slow += 1;
     }
 }
-
-const _: () = assert!(BATCH_SENDS_MAX <= TURN_SENDS_MAX);

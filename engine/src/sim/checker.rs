@@ -87,7 +87,15 @@ pub struct Checker {
 impl Checker {
     /// A checker of a subscriber that has got nothing yet.
     pub fn new(matchers: Vec<Matcher>, hearing: Hearing) -> Self {
-        Self { matchers, hearing, position: None, told: Offset::START, lenient: Offset::START, events: 0, gaps: 0 }
+        Self {
+            matchers,
+            hearing,
+            position: None,
+            told: Offset::START,
+            lenient: Offset::START,
+            events: 0,
+            gaps: 0,
+        }
     }
 
     /// The subscriber connects again: with its position as cursor, or, where its transport gave it none, from now.
@@ -108,7 +116,12 @@ impl Checker {
     ///
     /// # Errors
     /// A sentence that says what went wrong.
-    pub fn subscribed(&mut self, matchers: Vec<Matcher>, cursor: Cursor, truth: &Truth) -> Result<(), String> {
+    pub fn subscribed(
+        &mut self,
+        matchers: Vec<Matcher>,
+        cursor: Cursor,
+        truth: &Truth,
+    ) -> Result<(), String> {
         self.advance(cursor, true, "answer to subscribe", truth, &|_| true)?;
         self.matchers = matchers;
         self.told = Offset::START;
@@ -119,7 +132,12 @@ impl Checker {
     ///
     /// # Errors
     /// A sentence that says what went wrong.
-    pub fn item(&mut self, item: &Item, truth: &Truth, is_gone: &dyn Fn(Cursor) -> bool) -> Result<(), String> {
+    pub fn item(
+        &mut self,
+        item: &Item,
+        truth: &Truth,
+        is_gone: &dyn Fn(Cursor) -> bool,
+    ) -> Result<(), String> {
         match item {
             Item::Cursor(cursor) => self.advance(*cursor, true, "place", truth, is_gone),
             Item::Answer { cursor, .. } => self.advance(*cursor, true, "answer", truth, is_gone),
@@ -129,7 +147,8 @@ impl Checker {
                     Some(cursor) => *cursor,
                     None => *truth.by_data.get(data).ok_or_else(|| format!("unknown data {data:?}"))?,
                 };
-                let published = truth.at(cursor).ok_or_else(|| format!("an event {cursor} that nobody published"))?;
+                let published =
+                    truth.at(cursor).ok_or_else(|| format!("an event {cursor} that nobody published"))?;
                 let is_wanted = self.matchers.iter().any(|m| m.matches(published.topic().as_str()));
                 if !is_wanted {
                     return Err(format!("event {cursor} of {}, which was not asked for", published.topic()));
@@ -142,7 +161,9 @@ impl Checker {
                 self.events += 1;
                 self.advance(cursor, false, "event", truth, is_gone)
             }
-            Item::Head { .. } | Item::Heartbeat | Item::Retry(_) | Item::Message(_) | Item::End { .. } => Ok(()),
+            Item::Head { .. } | Item::Heartbeat | Item::Retry(_) | Item::Message(_) | Item::End { .. } => {
+                Ok(())
+            }
         }
     }
 
@@ -161,7 +182,13 @@ impl Checker {
             self.advance(after, true, "gap's after", truth, is_gone)?;
         }
         self.told = resumed.offset;
-        let Some(cursor) = cursor else { return Ok(()) };
+        let Some(cursor) = cursor else {
+            // The answer of a poll has its cursor at its end.
+            if resumed.epoch != after.epoch {
+                self.position = Some(Cursor { epoch: resumed.epoch, offset: Offset::START });
+            }
+            return Ok(());
+        };
         if cursor.epoch != after.epoch {
             self.position = Some(cursor);
             return Ok(());
@@ -194,14 +221,19 @@ impl Checker {
             let Some(published) = truth.at(at) else {
                 return Err(format!("{what} {to} is beyond all that was published"));
             };
-            if at.offset <= self.lenient || !self.matchers.iter().any(|m| m.matches(published.topic().as_str())) {
+            if at.offset <= self.lenient
+                || !self.matchers.iter().any(|m| m.matches(published.topic().as_str()))
+            {
                 continue;
             }
             if at.offset > self.told {
                 return Err(format!("LOST {at} of {}: {what} {to} came after {position}", published.topic()));
             }
             if !is_gone(at) {
-                return Err(format!("{at} of {} was left out under a gap, but the log has it", published.topic()));
+                return Err(format!(
+                    "{at} of {} was left out under a gap, but the log has it",
+                    published.topic()
+                ));
             }
         }
         self.position = Some(to);
@@ -214,10 +246,14 @@ impl Checker {
         if position.epoch != epoch {
             return Some(position);
         }
-        (position.offset.0 + 1..=truth.head(epoch).0).map(|o| Cursor { epoch, offset: Offset(o) }).find(|at| {
-            at.offset > self.told
-                && truth.at(*at).is_some_and(|p| self.matchers.iter().any(|m| m.matches(p.topic().as_str())))
-        })
+        (position.offset.0 + 1..=truth.head(epoch).0).map(|o| Cursor { epoch, offset: Offset(o) }).find(
+            |at| {
+                at.offset > self.told
+                    && truth
+                        .at(*at)
+                        .is_some_and(|p| self.matchers.iter().any(|m| m.matches(p.topic().as_str())))
+            },
+        )
     }
 }
 
