@@ -1,4 +1,5 @@
-//! Batches of events: newline-delimited JSON, an event a line: `{"topic":…,"name":…,"data":…}`, or `"base64"` for bytes.
+//! Batches of events: newline-delimited JSON, an event a line: `{"topic":…,"name":…,"data":…}`, or `"base64"`
+//! for bytes.
 //!
 //! `data` may be any JSON value: a string is text, everything else stays the JSON text that it is.
 
@@ -41,7 +42,8 @@ impl std::error::Error for LineError {}
 /// Reads every line of a batch; blank lines are passed over, but counted.
 ///
 /// # Errors
-/// [`LineError`] of the first line that is no event or one too many, or of a batch that is too long or has no event.
+/// [`LineError`] of the first line that is no event or one too many, or of a batch that is too long or has no
+/// event.
 pub(crate) fn parse(body: &[u8], limits: &Limits) -> Result<Vec<Event>, LineError> {
     if body.len() > limits.batch_bytes {
         let detail = format!("has {} bytes; at most {} are allowed", body.len(), limits.batch_bytes);

@@ -20,7 +20,8 @@ const PING_BYTES_MAX: usize = 4096;
 
 const COMMANDS: [&str; 4] = ["subscribe", "unsubscribe", "publish", "ping"];
 
-/// What a client asks for. `reference` is its `ref`, any JSON value, which the answer repeats as it is written.
+/// What a client asks for. `reference` is its `ref`, any JSON value, which the answer repeats as it is
+/// written.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// `{"subscribe":[…],"cursor":…,"ref":…}`.
@@ -200,7 +201,8 @@ pub(crate) fn encode_published(
     });
 }
 
-/// Appends `{"ref":…,"error":{"status":…,"field":…,"detail":…}}`; `status` is that of HTTP for the same fault.
+/// Appends `{"ref":…,"error":{"status":…,"field":…,"detail":…}}`; `status` is that of HTTP for the same
+/// fault.
 pub(crate) fn encode_error(
     encoding: &Encoding,
     reference: Option<&RawValue>,
@@ -369,7 +371,8 @@ mod tests {
             String::from_utf8(frame.split_off(2)).unwrap()
         };
         let reference = RawValue::from_string("{\n\"a\":1}".into()).unwrap();
-        let reference = Some(&*reference);
+        let value = &*reference;
+        let reference = Some(value);
         let matchers = [Matcher::new("a").unwrap(), Matcher::new("\"/**").unwrap()];
         let cursor: Cursor = "k3-42".parse().unwrap();
         for (text, expected) in [
@@ -393,7 +396,7 @@ mod tests {
                 written(&|out| encode_error(&encoding, reference, 503, None, "busy", out)),
                 r#"{"ref":{ "a":1},"error":{"status":503,"detail":"busy"}}"#,
             ),
-            (written(&|out| encode_pong(&encoding, reference.unwrap(), out)), r#"{"pong":{ "a":1}}"#),
+            (written(&|out| encode_pong(&encoding, value, out)), r#"{"pong":{ "a":1}}"#),
         ] {
             assert_eq!(text, expected);
             assert!(Fields::parse(&text).is_ok());

@@ -1,4 +1,5 @@
-//! JSON objects that come from outside, field by field, so that an error can name the field: commands and batch lines.
+//! JSON objects that come from outside, field by field, so that an error can name the field: commands and
+//! batch lines.
 
 use std::fmt;
 
@@ -104,9 +105,9 @@ impl<'a> Fields<'a> {
         match self.0.iter().find(|(field, _)| !allowed.contains(&field.as_str())) {
             None => Ok(()),
             Some((field, _)) => {
-                let known = field.floor_char_boundary(64);
-                let field = &field[..known];
-                Err(FieldError::new(field, format!("`{field}` is not known here")))
+                // It is told back, whatever the peer has put there.
+                let field: String = field.chars().take(64).collect();
+                Err(FieldError::new(&field, format!("`{field}` is not known here")))
             }
         }
     }

@@ -1,5 +1,5 @@
-//! WebSocket messages: events and notices as frames (RFC 6455 §5), a message a frame; with the commands and answers of the
-//! subprotocol `stentor.v1`.
+//! WebSocket messages: events and notices as frames (RFC 6455 §5), a message a frame; with the commands and
+//! answers of the subprotocol `stentor.v1`.
 
 use std::cell::RefCell;
 
@@ -40,8 +40,8 @@ pub(super) fn encode_cursor(encoding: &Encoding, cursor: Cursor, out: &mut Vec<u
     }
 }
 
-/// A client has no other way to see that the server is gone than silence, and the server sees a client that is gone by a
-/// missing pong.
+/// A client has no other way to see that the server is gone than silence, and the server sees a client that
+/// is gone by a missing pong.
 pub(super) fn encode_heartbeat(out: &mut Vec<u8>) {
     encode_frame(Opcode::Ping, b"", out);
 }
@@ -78,8 +78,8 @@ pub(crate) fn encode_pong_frame(payload: &[u8], out: &mut Vec<u8>) {
     encode_frame(Opcode::Pong, &payload[..payload.len().min(CONTROL_PAYLOAD_MAX)], out);
 }
 
-/// Appends a close frame (RFC 6455 §5.5.1); `reason` is cut to 123 bytes, at a character. A code that may not be sent, of
-/// which an embedder can ask, becomes 1011.
+/// Appends a close frame (RFC 6455 §5.5.1); `reason` is cut to 123 bytes, at a character. A code that may not
+/// be sent, of which an embedder can ask, becomes 1011.
 pub(crate) fn encode_close(code: u16, reason: &str, out: &mut Vec<u8>) {
     let code = CloseCode(code);
     let code = if code.is_sendable() { code } else { CloseCode::INTERNAL_ERROR };
@@ -114,8 +114,8 @@ fn encode_payload(encoding: &Encoding, opcode: Opcode, payload: &[u8], out: &mut
 }
 
 thread_local! {
-    /// A compressor for each window, 8 to 15 bits, made when it is needed: some hundred KB each, a shard. Without context
-    /// takeover one serves all connections.
+    /// A compressor for each window, 8 to 15 bits, made when it is needed: some hundred KB each, a shard.
+    /// Without context takeover one serves all connections.
     static COMPRESSORS: RefCell<[Option<Compressor>; 8]> = const { RefCell::new([const { None }; 8]) };
 }
 

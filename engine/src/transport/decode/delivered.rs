@@ -1,4 +1,5 @@
-//! What of an event reaches a client: the encoders and decoders together, told once, for checkers to compare with.
+//! What of an event reaches a client: the encoders and decoders together, told once, for checkers to compare
+//! with.
 
 use crate::cursor::Cursor;
 use crate::event::{Data, Event};
@@ -7,10 +8,10 @@ use crate::transport::{Format, Framing, Transport, envelope};
 
 /// What a [`super::StreamDecoder`] gives for `event`, which stands at `id`.
 ///
-/// One item, but for a raw stream without chunks, where each line of a text is one. Data changes on the way as little as
-/// the transport allows: raw line breaks between the tokens of a JSON text become spaces where an item is one line; a raw
-/// event stream has every line break as LF; raw text transports have bytes as base64; a JSON string cannot be told from a
-/// text in an envelope.
+/// One item, but for a raw stream without chunks, where each line of a text is one. Data changes on the way
+/// as little as the transport allows: raw line breaks between the tokens of a JSON text become spaces where
+/// an item is one line; a raw event stream has every line break as LF; raw text transports have bytes as
+/// base64; a JSON string cannot be told from a text in an envelope.
 pub fn as_delivered(
     transport: Transport,
     format: Format,

@@ -1,5 +1,5 @@
-//! What a client of each transport reads: the bytes of a subscription, cut anywhere, to items. For checkers, harnesses and
-//! clients written in Rust; the engine itself does not use it.
+//! What a client of each transport reads: the bytes of a subscription, cut anywhere, to items. For checkers,
+//! harnesses and clients written in Rust; the engine itself does not use it.
 
 mod delivered;
 mod notice;
@@ -148,7 +148,8 @@ impl Stage {
 }
 
 impl StreamDecoder {
-    /// A decoder of what follows the response head of a stream. Polls are read with their heads, one answer after another.
+    /// A decoder of what follows the response head of a stream. Polls are read with their heads, one answer
+    /// after another.
     pub fn new(transport: Transport, format: Format, framing: Framing) -> Self {
         let stage = match transport.is_poll() {
             true => Stage::Head { bytes: Vec::new(), then: None },
@@ -157,8 +158,8 @@ impl StreamDecoder {
         Self { transport, stage, payload: Payload::new(transport, format, framing) }
     }
 
-    /// A decoder that reads the response head of the stream too; the head then says whether there are chunks. The body of
-    /// an answer that is no stream is given as [`Item::Message`].
+    /// A decoder that reads the response head of the stream too; the head then says whether there are chunks.
+    /// The body of an answer that is no stream is given as [`Item::Message`].
     pub fn with_head(transport: Transport, format: Format, framing: Framing) -> Self {
         let then = (!transport.is_poll()).then_some(framing);
         let stage = Stage::Head { bytes: Vec::new(), then };
@@ -192,8 +193,8 @@ impl StreamDecoder {
     /// The connection was closed by the server; appends an end where that is how the stream ends.
     ///
     /// # Errors
-    /// [`DecodeError`] if that cuts off a body or an item, or a WebSocket without a close frame. So ends a raw stream that
-    /// has lost events.
+    /// [`DecodeError`] if that cuts off a body or an item, or a WebSocket without a close frame. So ends a
+    /// raw stream that has lost events.
     pub fn finish(&mut self, items: &mut Vec<Item>) -> Result<(), DecodeError> {
         match &self.stage {
             Stage::Over => Ok(()),
@@ -266,7 +267,8 @@ impl StreamDecoder {
 
     fn decode_chunks(&mut self, rest: &mut &[u8], items: &mut Vec<Item>) -> Result<(), DecodeError> {
         let Stage::Chunks { decoder, data } = &mut self.stage else { return Ok(()) };
-        // Only where the chunk itself is the item does it matter where it ends, which is found a byte at a time.
+        // Only where the chunk itself is the item does it matter where it ends, which is found a byte at a
+        // time.
         let piece = match self.payload.is_chunk_an_item() {
             true => &rest[..1],
             false => rest,

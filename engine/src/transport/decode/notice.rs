@@ -63,8 +63,8 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|error| DecodeError::new("text", error))
 }
 
-/// The data of an event as a client has it that parses the value: a string's text, or the JSON text of anything else. A
-/// string that is no Unicode text (a lone surrogate) stays as it is written.
+/// The data of an event as a client has it that parses the value: a string's text, or the JSON text of
+/// anything else. A string that is no Unicode text (a lone surrogate) stays as it is written.
 pub(super) fn value_text(json: &str) -> String {
     let json = json.trim_matches([' ', '\t', '\r', '\n']);
     match json.starts_with('"') {
@@ -100,6 +100,6 @@ fn cursor(fields: &Fields<'_>, name: &str) -> Result<Cursor, FieldError> {
 }
 
 fn failed(error: FieldError, json: &str) -> DecodeError {
-    let start = &json[..json.floor_char_boundary(200)];
+    let start: String = json.chars().take(200).collect();
     DecodeError { detail: format!("{} in {start:?}", error.detail) }
 }

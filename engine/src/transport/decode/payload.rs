@@ -19,7 +19,8 @@ pub(super) enum Payload {
     Lines(ndjson::Decoder),
     /// Raw: an event a chunk, with a newline at its end.
     RawChunks,
-    /// Raw, without chunks: every line an event, since nothing tells the lines of one event from those of the next.
+    /// Raw, without chunks: every line an event, since nothing tells the lines of one event from those of the
+    /// next.
     RawLines(ndjson::Decoder),
     Sse(sse::Decoder, Format),
     WebSocket(Box<MessageDecoder>, Format),

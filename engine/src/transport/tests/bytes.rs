@@ -1,4 +1,5 @@
-//! The bytes of each transport, as clients in other languages will read them: a change here is a change of the interface.
+//! The bytes of each transport, as clients in other languages will read them: a change here is a change of
+//! the interface.
 
 use std::sync::Arc;
 
@@ -221,7 +222,8 @@ fn an_answer_is_a_whole_response() {
         extra_head: "Vary: Origin\r\n",
     };
     let body = "{\"cursor\":\"k3-6\",\"gap\":{\"after\":\"k3-3\",\"resumed\":\"k3-9\"},\"events\":[\
-                {\"id\":\"k3-4\",\"topic\":\"a\",\"data\":\"x\"},{\"id\":\"k3-6\",\"topic\":\"a\",\"base64\":\"/w==\"}],\
+                {\"id\":\"k3-4\",\"topic\":\"a\",\"data\":\"x\"},\
+                {\"id\":\"k3-6\",\"topic\":\"a\",\"base64\":\"/w==\"}],\
                 \"more\":true}\n";
     let fields = "ETag: \"k3-6\"\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
     let head = |length: usize, connection: &str| {

@@ -1,4 +1,5 @@
-//! All transports at once: what is written, byte for byte, and that the matching decoder gives back what went in.
+//! All transports at once: what is written, byte for byte, and that the matching decoder gives back what went
+//! in.
 
 mod bytes;
 mod round_trip;

@@ -1,4 +1,5 @@
-//! What the encoders write, the decoders read: every transport, format, framing and kind of data, cut at every byte.
+//! What the encoders write, the decoders read: every transport, format, framing and kind of data, cut at
+//! every byte.
 
 use std::sync::Arc;
 
@@ -155,7 +156,7 @@ fn a_mebibyte_of_every_kind_comes_back_from_every_transport() {
         for format in [Format::Json, Format::Raw] {
             let encoding = encoding(Transport::Poll, format, Framing::Length);
             let mut bytes = Vec::new();
-            encode_answer(&encoding, &answer(&[event.clone()]), &mut bytes);
+            encode_answer(&encoding, &answer(std::slice::from_ref(&event)), &mut bytes);
             let parts: Vec<&[u8]> = bytes.chunks(65_521).collect();
             let items = read(&encoding, &parts).unwrap();
             assert!(items[1..2] == delivered(&encoding, &event), "{encoding:?}");
