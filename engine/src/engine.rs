@@ -13,7 +13,7 @@ use crate::channel::{self, Wake};
 use crate::config::{Config, ConfigError};
 use crate::connection::Admissions;
 use crate::cursor::{CursorError, Start};
-use crate::metrics::{Metrics, Snapshot};
+use crate::metrics::{Family, Metrics};
 use crate::publish::{Publisher, Sequencer};
 use crate::receiver::Receiver;
 use crate::shard::run::{self, Local, Shared};
@@ -213,7 +213,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             sequencer: Sequencer::new(&config, senders),
             app,
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(Metrics::new(count)),
             admissions: Admissions::new(&config.limits),
             is_draining: Arc::new(AtomicBool::new(false)),
             commands,
@@ -308,9 +308,9 @@ impl Engine {
         (name, self.backend_reason.as_deref())
     }
 
-    /// The figures of this moment.
-    pub fn metrics(&self) -> Snapshot {
-        self.shared.metrics.snapshot(&self.shared.sequencer, &self.shared.admissions)
+    /// The figures of this moment, always in the same order.
+    pub fn metrics(&self) -> Vec<Family> {
+        self.shared.metrics.snapshot()
     }
 
     /// Whether [`Engine::drain`] was called.

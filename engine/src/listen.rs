@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::connection::{self, Refused};
+use crate::connection;
 use crate::shard::run::Local;
 use crate::sys::{self, Sleeper};
 
@@ -19,18 +19,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Accepts connections until the shard is stopped.
 pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> io::Result<()> {
     let sleeper = Sleeper::new(listener.as_fd())?;
+    let is_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
     // When the process is out of descriptors this one is given up for a moment, to accept and refuse.
     let mut spare = File::open("/dev/null").ok();
     while !local.is_stopped() {
         sleeper.wait().await?;
         for _ in 0..ACCEPTED_MAX {
             match sys::accept(&listener) {
-                Ok(Some((fd, peer))) => accepted(&local, fd, peer),
+                Ok(Some((fd, peer))) => accepted(&local, fd, peer, is_loopback),
                 Ok(None) => break,
                 Err(error) if is_out_of_descriptors(&error) => {
                     drop(spare.take());
                     if let Ok(Some((fd, _))) = sys::accept(&listener) {
-                        local.shared.metrics.connection_refused(Refused::Descriptors);
+                        local.figures().descriptors_spent.add(1);
                         drop(fd);
                     }
                     spare = File::open("/dev/null").ok();
@@ -54,24 +55,16 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-fn accepted(local: &Rc<Local>, fd: OwnedFd, peer: SocketAddr) {
-    let stream = TcpStream::from(fd);
-    let stream = match stream.set_nonblocking(true).and_then(|()| monoio::net::TcpStream::from_std(stream)) {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::debug!(shard = local.number, %error, "a connection could not be taken");
-            return;
-        }
-    };
+fn accepted(local: &Rc<Local>, fd: OwnedFd, peer: SocketAddr, is_loopback: bool) {
+    let figures = local.figures();
+    figures.connections_accepted.add(1);
     let context = local.context();
-    match context.admissions.admit(peer) {
+    match context.admissions.admit(peer, is_loopback) {
         Ok(permit) => {
-            local.shared.metrics.connection_accepted();
-            monoio::spawn(connection::serve(context, stream, permit, Vec::new()));
+            monoio::spawn(connection::serve(context, fd, permit, Vec::new()));
         }
-        Err(refused) => {
-            local.shared.metrics.connection_refused(refused);
-            monoio::spawn(connection::refuse(context, stream, refused));
+        Err(reason) => {
+            monoio::spawn(connection::refuse(context, fd, reason));
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{Batch, Closing, HalfSent, Outcome, Purpose, Shard};
 use crate::cursor::{Cursor, Offset};
 use crate::event::Event;
 use crate::log::Read;
+use crate::metrics::Ended;
 use crate::transport::{self, Answer, Encoding, Ending, Gap};
 
 /// Reads of the log that `latest` makes at most to find the newest event of each topic.
@@ -143,7 +144,7 @@ impl Shard {
                 }
                 self.settle(index);
             }
-            Next::Close => self.close(index, Closing::Graceful),
+            Next::Close => self.close(index, Closing::Graceful, Ended::Slow),
             Next::Send(bytes, served) => {
                 let run = Run::new(bytes);
                 let number = batch.run(&run);
@@ -457,8 +458,7 @@ impl Shard {
             else {
                 return;
             };
-            self.counters.resets += 1;
-            self.close(index, Closing::Abort);
+            self.close(index, Closing::Abort, Ended::Memory);
         }
     }
 
@@ -504,7 +504,7 @@ impl Shard {
     fn whole_again(&mut self, index: u32) {
         let id = self.slots.id(index);
         if self.slots[index].is(flag::CLOSE_WHEN_SENT) {
-            self.close(index, Closing::Graceful);
+            self.close(index, Closing::Graceful, Ended::Slow);
             return;
         }
         let waiting =

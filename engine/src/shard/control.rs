@@ -26,12 +26,12 @@ pub(super) enum Control {
     /// The answer of a long poll to which nothing came.
     EmptyAnswer,
     /// The clean end of a stream.
-    End(Ended),
+    End(Farewell),
 }
 
-/// Why a stream ends; see [`End`].
+/// Why we end a stream; see [`End`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum Farewell {
     Drain,
     MaxAge,
     Close { code: u16, reason: String },
@@ -84,8 +84,7 @@ impl Shard {
         let waiting = &mut self.extra(index).waiting;
         waiting.push_back(control);
         if waiting.len() > WAITING_MAX {
-            self.counters.resets += 1;
-            self.close(index, Closing::Abort);
+            self.close(index, Closing::Abort, Ended::Memory);
         }
     }
 
@@ -134,12 +133,17 @@ impl Shard {
                     bytes.append(&mut extra.head);
                 }
                 let end = match why {
-                    Ended::Drain => End::Drain,
-                    Ended::MaxAge => End::MaxAge,
-                    Ended::Close { code, reason } => End::Close { code: *code, reason },
+                    Farewell::Drain => End::Drain,
+                    Farewell::MaxAge => End::MaxAge,
+                    Farewell::Close { code, reason } => End::Close { code: *code, reason },
                 };
                 transport::encode_end(&encoding, end, &mut bytes);
-                self.begin_closing(index, encoding);
+                let ended = match why {
+                    Farewell::Drain => Ended::Drain,
+                    Farewell::MaxAge => Ended::MaxAge,
+                    Farewell::Close { .. } => Ended::Closed,
+                };
+                self.begin_closing(index, encoding, ended);
                 if bytes.is_empty() {
                     self.end_closing(index);
                 }
@@ -204,11 +208,12 @@ impl Shard {
             || self.slots[index].is(flag::HALF_CLOSED)
             || self.drain.is_some();
         if is_over {
-            self.close(index, Closing::Graceful);
+            self.close(index, Closing::Graceful, Ended::Answered);
             return;
         }
         self.stop_watching(index);
         let deadline = self.second() + self.config.timing.idle_seconds.max(1);
+        self.counters.ended[Ended::Answered as usize] += 1;
         let slot = &mut self.slots[index];
         slot.state = State::Idle;
         slot.deadline = deadline;
@@ -235,8 +240,8 @@ impl Shard {
     }
 
     /// Nothing more is said to a stream but what is under way; a WebSocket has a while to say its close.
-    fn begin_closing(&mut self, index: u32, encoding: Encoding) {
-        self.tell_closed(index);
+    fn begin_closing(&mut self, index: u32, encoding: Encoding, why: Ended) {
+        self.subscription_ended(index, why);
         self.leave_set(index);
         let deadline = self.second() + CLOSING_SECONDS;
         let slot = &mut self.slots[index];
@@ -253,30 +258,32 @@ impl Shard {
             let id = self.slots.id(index);
             self.receive_if_readable(id);
         } else {
-            self.close(index, Closing::Graceful);
+            self.close(index, Closing::Graceful, Ended::Closed);
         }
     }
 
     /// What was sent is the last: the transport has no way to tell a gap and go on.
     pub(super) fn end_when_sent(&mut self, index: u32) {
         let Some(encoding) = self.encoding_of(index) else { return };
-        self.begin_closing(index, encoding);
+        self.begin_closing(index, encoding, Ended::Slow);
         if self.slots[index].is(flag::HALF_SENT) {
             self.slots[index].put(flag::CLOSE_WHEN_SENT, true);
         } else if encoding.framing == Framing::UntilClose {
             // A body without a length that ends with FIN would look complete.
-            self.close(index, Closing::Abort);
+            self.close(index, Closing::Abort, Ended::Slow);
         } else {
             self.end_closing(index);
         }
     }
 
     /// Closes the connection and frees its slot.
-    pub(super) fn close(&mut self, index: u32, how: Closing) {
+    ///
+    /// `why` counts where a subscription ends with it.
+    pub(super) fn close(&mut self, index: u32, how: Closing, why: Ended) {
         if self.slots[index].state == State::Free {
             return;
         }
-        self.tell_closed(index);
+        self.subscription_ended(index, why);
         self.leave_set(index);
         let (socket, permit) = (self.slots[index].socket, self.slots[index].permit);
         self.free(index);
@@ -310,7 +317,11 @@ impl Shard {
         }
     }
 
-    fn tell_closed(&mut self, index: u32) {
+    /// Counts a subscription that is over, and tells the application.
+    fn subscription_ended(&mut self, index: u32, why: Ended) {
+        if matches!(self.slots[index].state, State::Behind | State::Member | State::Answered) {
+            self.counters.ended[why as usize] += 1;
+        }
         if !self.slots[index].is(flag::OPENED) {
             return;
         }
@@ -339,7 +350,7 @@ impl Shard {
         let mut bytes = Vec::new();
         match reply {
             Reply::Close { code, reason } => {
-                self.control(id.index, Control::End(Ended::Close { code, reason }));
+                self.control(id.index, Control::End(Farewell::Close { code, reason }));
                 return;
             }
             _ if !is_websocket => return,

@@ -7,11 +7,12 @@ use stentor_protocol::ws::Side;
 use stentor_protocol::ws::close::CloseCode;
 use stentor_protocol::ws::message::{Incoming, Limits, MessageDecoder};
 
-use super::control::{Control, Ended};
+use super::control::{Control, Farewell};
 use super::slots::{SlotId, State, flag};
 use super::{Action, Closing, OwnedMessage, Shard};
 use crate::app::Refusal;
 use crate::cursor::Start;
+use crate::metrics::Ended;
 use crate::publish::Publisher;
 use crate::topic::Matcher;
 use crate::transport::websocket::{self, Command};
@@ -74,13 +75,12 @@ impl Shard {
     pub(crate) fn handle_ready(&mut self, id: SlotId, ready: Ready) {
         let Some(slot) = self.slots.get(id) else { return };
         if ready.failed {
-            self.counters.resets += 1;
-            self.close(id.index, Closing::Abort);
+            self.close(id.index, Closing::Abort, Ended::Reset);
             return;
         }
         if ready.hung_up && slot.is(flag::HALF_SENT) && slot.state != State::Answered {
             // FIN ends a subscription; what is half sent to it is of no use to anybody.
-            self.close(id.index, Closing::Graceful);
+            self.close(id.index, Closing::Graceful, Ended::Peer);
             return;
         }
         if ready.readable || ready.hung_up {
@@ -129,8 +129,7 @@ impl Shard {
         match received {
             Received::Nothing => {}
             Received::Failed => {
-                self.counters.resets += 1;
-                self.close(id.index, Closing::Abort);
+                self.close(id.index, Closing::Abort, Ended::Reset);
                 return;
             }
             Received::End => {
@@ -138,7 +137,7 @@ impl Shard {
                 let has_request = slot.state == State::Idle && self.has_leftover(id.index);
                 if self.slots[id.index].state != State::Answered && !has_request {
                     // A WebSocket without a closing handshake, an idle connection, or a subscription: over.
-                    self.close(id.index, Closing::Graceful);
+                    self.close(id.index, Closing::Graceful, Ended::Peer);
                     return;
                 }
             }
@@ -169,8 +168,8 @@ impl Shard {
                 let slot = &mut self.slots[id.index];
                 slot.input_bytes = slot.input_bytes.saturating_add(bytes.len().min(u16::MAX.into()) as u16);
                 if usize::from(slot.input_bytes) > ONE_WAY_BYTES_MAX {
-                    self.counters.protocol_errors += 1;
-                    self.close(id.index, Closing::Graceful);
+                    self.counters.malformed_frames += 1;
+                    self.close(id.index, Closing::Graceful, Ended::Protocol);
                 }
             }
         }
@@ -187,7 +186,7 @@ impl Shard {
             match decoder.decode(rest) {
                 Ok((used, Some(Incoming::Close(_)))) => {
                     let _ = used;
-                    self.close(id.index, Closing::Graceful);
+                    self.close(id.index, Closing::Graceful, Ended::Peer);
                     return;
                 }
                 Ok((used, incoming)) => {
@@ -197,7 +196,7 @@ impl Shard {
                     }
                 }
                 Err(_) => {
-                    self.close(id.index, Closing::Graceful);
+                    self.close(id.index, Closing::Graceful, Ended::Peer);
                     return;
                 }
             }
@@ -240,7 +239,7 @@ impl Shard {
                     }
                 }
                 Err(error) => {
-                    self.counters.protocol_errors += 1;
+                    self.counters.malformed_frames += 1;
                     self.end_websocket(id.index, error.close_code().0, error.to_string());
                     return;
                 }
@@ -253,7 +252,7 @@ impl Shard {
     /// Ends a WebSocket from our side.
     fn end_websocket(&mut self, index: u32, code: u16, mut reason: String) {
         reason.truncate(reason.floor_char_boundary(123));
-        self.control(index, Control::End(Ended::Close { code, reason }));
+        self.control(index, Control::End(Farewell::Close { code, reason }));
     }
 
     /// One whole message or control frame; false if the slot takes no more input.
@@ -275,7 +274,7 @@ impl Shard {
                 // "When an endpoint sends a Close frame in response, it typically echos the status code" (RFC 6455 §5.5.1).
                 let code = if said.code == CloseCode::NO_STATUS { 1_000 } else { said.code.0 };
                 self.slots[id.index].put(flag::HALF_CLOSED, true);
-                self.control(id.index, Control::End(Ended::Close { code, reason: String::new() }));
+                self.control(id.index, Control::End(Farewell::Close { code, reason: String::new() }));
                 return false;
             }
             Incoming::Text(text) => {
@@ -298,7 +297,7 @@ impl Shard {
                     return false;
                 }
                 if self.encoding_of(id.index).is_some_and(|encoding| encoding.format == Format::Json) {
-                    self.counters.protocol_errors += 1;
+                    self.counters.malformed_frames += 1;
                     self.end_websocket(id.index, 1_003, "stentor.v1 takes text messages only".into());
                     return false;
                 }
@@ -313,7 +312,7 @@ impl Shard {
         if per_second == 0 || self.extra(index).messages.take(per_second, now_ms) {
             return true;
         }
-        self.counters.refused_messages += 1;
+        self.counters.over_rate += 1;
         self.end_websocket(index, 4_429, format!("more than {per_second} messages a second"));
         false
     }
@@ -322,7 +321,7 @@ impl Shard {
         let command = match websocket::parse_command(text, &self.config.limits) {
             Ok(command) => command,
             Err(error) => {
-                self.counters.refused_messages += 1;
+                self.counters.malformed_commands += 1;
                 let reference = error.reference.as_deref();
                 self.error(id.index, reference, error.status, error.field.as_deref(), &error.detail);
                 return;
@@ -374,11 +373,13 @@ impl Shard {
             let detail = format!("this connection may not publish to {}", event.topic());
             self.error(id.index, reference, 403, Some("topic"), &detail);
         } else if per_second != 0 && !extra.publishes.take(per_second, now_ms) {
+            self.counters.over_rate += 1;
             let detail = format!("more than {per_second} publishes a second");
             self.error(id.index, reference, 429, None, &detail);
         } else {
             match Publisher::new(Arc::clone(&self.sequencer)).publish(event) {
                 Ok(cursor) => {
+                    self.counters.published += 1;
                     let mut bytes = Vec::new();
                     websocket::encode_published(&encoding, reference, cursor, &mut bytes);
                     self.control(id.index, Control::Bytes(bytes));
@@ -415,7 +416,7 @@ impl Shard {
         let reference = reference.as_deref();
         match answer {
             Err(refusal) => {
-                self.counters.refused_messages += 1;
+                self.counters.malformed_commands += 1;
                 self.error(id.index, reference, refusal.status, refusal.field.as_deref(), &refusal.detail);
             }
             Ok(matchers) => self.subscribe(id.index, encoding, matchers, cursor, reference),

@@ -28,6 +28,7 @@ use crate::config::{Config, SlowPolicy};
 use crate::connection::OwnedRequest;
 use crate::cursor::{Cursor, Offset};
 use crate::event::Event;
+use crate::metrics::Ended;
 use crate::publish::Sequencer;
 use crate::topic::{Matcher, Topic};
 use crate::transport::websocket::Command;
@@ -66,8 +67,8 @@ impl Default for Pace {
 /// What a connection joins the shard with.
 #[derive(Debug)]
 pub(crate) struct Join {
-    /// The admission that the connection holds, in the driver's numbering.
-    pub(crate) permit: u32,
+    /// The admission that the connection holds, as the driver has it.
+    pub(crate) permit: u64,
     pub(crate) matchers: Vec<Matcher>,
     /// Its `head` is given by the shard.
     pub(crate) encoding: Encoding,
@@ -199,9 +200,9 @@ pub(crate) enum Action {
     /// Receive once, and bring what comes to `handle_received`.
     Receive { slot: SlotId, socket: u32 },
     /// Close the socket and free its admission; the slot is gone.
-    Close { socket: u32, permit: u32, how: Closing },
+    Close { socket: u32, permit: u64, how: Closing },
     /// The connection has a next request: back to a task with it. The slot is gone.
-    Resume { socket: u32, permit: u32, read: Vec<u8> },
+    Resume { socket: u32, permit: u64, read: Vec<u8> },
     /// Ask the application whether this WebSocket may hear these matchers too; the answer goes to `handle_authorized`.
     Authorize { slot: SlotId, request: Option<Rc<OwnedRequest>>, matchers: Vec<Matcher> },
     /// Tell the application of a message; what it replies goes to `handle_reply`.
@@ -263,12 +264,20 @@ pub(crate) struct Counters {
     pub(crate) bytes_sent: u64,
     pub(crate) gaps: u64,
     pub(crate) slow: u64,
-    pub(crate) resets: u64,
     pub(crate) heartbeats: u64,
     pub(crate) messages: u64,
-    pub(crate) refused_messages: u64,
-    pub(crate) protocol_errors: u64,
-    pub(crate) dead_peers: u64,
+    pub(crate) walks: u64,
+    pub(crate) turns: u64,
+    /// Frames, and input of one-way subscribers, that broke a rule.
+    pub(crate) malformed_frames: u64,
+    /// Commands of `stentor.v1` that were answered with an error.
+    pub(crate) malformed_commands: u64,
+    /// Messages and publishes over the rate.
+    pub(crate) over_rate: u64,
+    /// Events that came over WebSockets.
+    pub(crate) published: u64,
+    /// Subscriptions that are over, by why.
+    pub(crate) ended: [u64; Ended::ALL.len()],
 }
 
 /// Mistakes that the simulation must catch: each puts one wrong reading of the design back in. All off but in tests.
@@ -393,6 +402,11 @@ impl Shard {
             set.members.iter().filter(|&&m| m != sets::HOLE).count() + set.behind_count as usize
         };
         self.sets.of_topic(topic).into_iter().map(count).sum()
+    }
+
+    /// Subscribers that are served from the log.
+    pub(crate) fn behind(&self) -> usize {
+        (0..self.sets.capacity()).filter_map(|number| self.sets.get(number)).map(|s| s.behind_count as usize).sum()
     }
 
     /// Subscribers of this shard by transport, in the order of [`Transport::ALL`].
@@ -521,7 +535,7 @@ impl Shard {
     }
 
     /// A connection waits for its next request. Its socket follows, by [`Shard::set_socket`].
-    pub(crate) fn handle_idle(&mut self, permit: u32) -> SlotId {
+    pub(crate) fn handle_idle(&mut self, permit: u64) -> SlotId {
         let deadline = self.second() + self.config.timing.idle_seconds.max(1);
         let id = self.slots.take();
         let slot = &mut self.slots[id.index];
@@ -601,8 +615,7 @@ impl Shard {
                 Outcome::Full | Outcome::Failed => 0,
             };
             if outcome == Outcome::Failed {
-                self.counters.resets += 1;
-                self.close(slot, Closing::Abort);
+                self.close(slot, Closing::Abort, Ended::Reset);
                 continue;
             }
             match purpose {

@@ -20,8 +20,8 @@ use super::{Action, Batch, Closing, HeadVariant, Join, Outcome, OwnedMessage, Sh
 use crate::app::{Admission, AnyApp, Message, Refusal, Request, Subscriber};
 use crate::channel::Receiver;
 use crate::config::Config;
-use crate::connection::{self, Admissions, Context, OwnedRequest, Park, Permit, Subscription};
-use crate::metrics::Metrics;
+use crate::connection::{self, Admissions, Context, OwnedRequest, Park, Permit, RawPermit, Subscription};
+use crate::metrics::{Ended, Figures, Malformed, Metrics, Refused};
 use crate::publish::Sequencer;
 use crate::sys::{self, EventFd, ParkedEvent, ParkedEventKind, ParkedSet, SendOutcome, SocketId};
 use crate::topic::Topic;
@@ -33,6 +33,9 @@ const HARVEST_MAX: usize = 1_024;
 const TAKEN_MAX: usize = 4_096;
 /// How long the loop goes on without giving the runtime's other tasks a turn.
 const TURN: Duration = Duration::from_millis(2);
+
+/// How often gauges are counted anew.
+const GAUGES_PERIOD: Duration = Duration::from_millis(500);
 
 /// Work for a shard's thread.
 pub(crate) type Command = Box<dyn FnOnce(&Rc<Local>) + Send>;
@@ -97,6 +100,7 @@ impl Local {
             is_draining: Arc::clone(&local.shared.is_draining),
             shard: number,
             park: Box::new(Parking(Rc::clone(&local))),
+            local: connection::Local::default(),
         };
         *local.context.borrow_mut() = Some(Rc::new(context));
         local
@@ -105,6 +109,11 @@ impl Local {
     /// What connection tasks of this shard work with.
     pub(crate) fn context(&self) -> Rc<Context> {
         Rc::clone(self.context.borrow().as_ref().expect("the context is made with the shard"))
+    }
+
+    /// The figures that this shard counts in.
+    pub(crate) fn figures(&self) -> &Figures {
+        self.shared.metrics.shard(self.number)
     }
 
     /// Connections that are parked here.
@@ -198,7 +207,7 @@ impl Park for Parking {
         let subscription = *subscription;
         let grant = subscription.grant;
         let join = Join {
-            permit: permit.into_raw(),
+            permit: permit.into_raw().0,
             matchers: subscription.matchers,
             encoding: Encoding {
                 transport: subscription.transport,
@@ -251,7 +260,7 @@ impl Park for Parking {
     }
 
     fn wait_for_request(&self, fd: OwnedFd, permit: Permit) {
-        let slot = self.0.core.borrow_mut().handle_idle(permit.into_raw());
+        let slot = self.0.core.borrow_mut().handle_idle(permit.into_raw().0);
         self.0.park(fd, slot);
     }
 }
@@ -270,8 +279,10 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
     monoio::spawn(tick(Rc::clone(&local)));
     let mut events = Vec::new();
     let mut batch = Batch::default();
+    let mut last_gauges = Instant::now();
     while !local.is_stopped() {
         let round = Instant::now();
+        local.figures().wakes.add(1);
         local.core.borrow_mut().handle_tick(local.now_ms());
         let mut has_work = harvest(&local, &mut events);
         has_work |= take(&local, &channel);
@@ -279,7 +290,7 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
             command(&local);
         }
         has_work |= send(&local, &mut batch, round);
-        report(&local);
+        report(&local, &mut last_gauges);
         if has_work {
             // A real wait on a descriptor that is ready: the other tasks of the runtime have their turn.
             local.eventfd.wake();
@@ -404,7 +415,7 @@ fn act(local: &Rc<Local>) {
                     Closing::Abort => sys::Closing::Abort,
                 };
                 local.parked.borrow_mut().close(SocketId(socket), how);
-                drop(Permit::from_raw(&local.shared.admissions, permit));
+                drop(local.shared.admissions.permit(RawPermit(permit)));
             }
             Action::Resume { socket, permit, read } => resume(local, SocketId(socket), permit, read),
             Action::Authorize { slot, request, matchers } => {
@@ -436,17 +447,12 @@ fn tell(local: &Rc<Local>, slot: SlotId, call: impl FnOnce(&dyn AnyApp, &mut Sub
 }
 
 /// Gives a connection back to a task, with the beginning of its next request.
-fn resume(local: &Rc<Local>, socket: SocketId, permit: u32, read: Vec<u8>) {
-    let permit = Permit::from_raw(&local.shared.admissions, permit);
+fn resume(local: &Rc<Local>, socket: SocketId, permit: u64, read: Vec<u8>) {
+    let permit = local.shared.admissions.permit(RawPermit(permit));
     let taken = local.parked.borrow_mut().take_back(socket);
-    let stream = taken.and_then(|fd| {
-        let stream = std::net::TcpStream::from(fd);
-        stream.set_nonblocking(true)?;
-        monoio::net::TcpStream::from_std(stream)
-    });
-    match stream {
-        Ok(stream) => {
-            monoio::spawn(connection::serve(local.context(), stream, permit, read));
+    match taken {
+        Ok(fd) => {
+            monoio::spawn(connection::serve(local.context(), fd, permit, read));
         }
         Err(error) => {
             // Out of descriptors: the connection cannot be served, and says so by its reset.
@@ -478,11 +484,35 @@ async fn authorize(
 }
 
 /// Adds what the shard has done to the metrics.
-fn report(local: &Local) {
+fn report(local: &Local, last_gauges: &mut Instant) {
     let mut core = local.core.borrow_mut();
     let counters = std::mem::take(&mut core.counters);
+    let figures = local.figures();
     if counters != super::Counters::default() {
-        local.shared.metrics.add_shard(&counters);
+        figures.deliveries.add(counters.deliveries);
+        figures.sent_bytes.add(counters.bytes_sent);
+        figures.walks.add(counters.walks);
+        figures.turns.add(counters.turns);
+        figures.heartbeats.add(counters.heartbeats);
+        figures.gaps.add(counters.gaps);
+        figures.fell_behind.add(counters.slow);
+        figures.messages_received.add(counters.messages);
+        figures.published.add(counters.published);
+        figures.malformed(Malformed::Frame).add(counters.malformed_frames);
+        figures.malformed(Malformed::Command).add(counters.malformed_commands);
+        figures.refusals(Refused::Rate).add(counters.over_rate);
+        for (&why, &count) in Ended::ALL.iter().zip(&counters.ended) {
+            figures.ended(why).add(count);
+        }
+    }
+    if last_gauges.elapsed() > GAUGES_PERIOD {
+        *last_gauges = Instant::now();
+        figures.parked.set(core.connections() as u64);
+        figures.behind.set(core.behind() as u64);
+        figures.rings.set(local.parked.borrow().rings() as u64);
+        for (transport, count) in Transport::ALL.into_iter().zip(core.subscribers_by_transport()) {
+            figures.subscribers(transport).set(count as u64);
+        }
     }
 }
 

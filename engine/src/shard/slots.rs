@@ -39,6 +39,8 @@ pub(crate) struct Slot {
     pub(crate) place: Offset,
     /// Highest `resumed` of the gap notices sent to it: only a higher one is told.
     pub(crate) told: Offset,
+    /// The admission that its connection holds, as the driver has it.
+    pub(crate) permit: u64,
     /// Life of this slot; counts up when it is freed.
     pub(crate) generation: u32,
     /// The parked socket, in the driver's numbering.
@@ -53,8 +55,6 @@ pub(crate) struct Slot {
     pub(crate) deadline: u32,
     /// Second at which its next heartbeat is due; [`NONE`] for none.
     pub(crate) beat: u32,
-    /// The admission that its connection holds, in the driver's numbering.
-    pub(crate) permit: u32,
     /// Bytes that a one-way subscriber has sent us.
     pub(crate) input_bytes: u16,
     /// Bits of [`flag`].
@@ -115,6 +115,7 @@ impl Slot {
         Self {
             place: Offset::START,
             told: Offset::START,
+            permit: 0,
             generation,
             socket: NONE,
             set: NONE,
@@ -122,7 +123,6 @@ impl Slot {
             next,
             deadline: NONE,
             beat: NONE,
-            permit: NONE,
             input_bytes: 0,
             flags: 0,
             state: State::Free,

@@ -1,9 +1,10 @@
 //! The sweep: all slots once a second, in slices. No timer is kept for any connection: heartbeats, deadlines, silent
 //! peers, empty sets and the drain are found by looking.
 
-use super::control::{Control, Ended};
+use super::control::{Control, Farewell};
 use super::slots::{NONE, State, flag};
 use super::{Closing, Shard};
+use crate::metrics::Ended;
 use crate::transport::{Encoding, Framing, Transport};
 
 /// How many slices a second's sweep has.
@@ -70,11 +71,11 @@ impl Shard {
     fn deadline(&mut self, index: u32) {
         self.slots[index].deadline = NONE;
         match self.slots[index].state {
-            State::Idle => self.close(index, Closing::Graceful),
-            State::Closing => self.close(index, Closing::Abort),
+            State::Idle => self.close(index, Closing::Graceful, Ended::Closed),
+            State::Closing => self.close(index, Closing::Abort, Ended::Closed),
             State::Behind | State::Member => {
                 let is_poll = self.encoding_of(index).is_some_and(|e| e.transport.is_poll());
-                let control = if is_poll { Control::EmptyAnswer } else { Control::End(Ended::MaxAge) };
+                let control = if is_poll { Control::EmptyAnswer } else { Control::End(Farewell::MaxAge) };
                 self.control(index, control);
             }
             State::Answered | State::Free => {}
@@ -99,8 +100,7 @@ impl Shard {
         slot.beat = second + period - jitter;
         if encoding.transport == Transport::WebSocket && slot.is(flag::STARTED) && !slot.is(flag::HALF_SENT) {
             if slot.is(flag::PONG_MISSED) {
-                self.counters.dead_peers += 1;
-                self.close(index, Closing::Abort);
+                self.close(index, Closing::Abort, Ended::Silent);
                 return;
             }
             let is_due = slot.is(flag::PONG_DUE);
@@ -174,10 +174,10 @@ impl Shard {
             return;
         }
         match self.slots[index].state {
-            State::Idle => self.close(index, Closing::Graceful),
+            State::Idle => self.close(index, Closing::Graceful, Ended::Closed),
             State::Behind | State::Member => {
                 let is_poll = self.encoding_of(index).is_some_and(|e| e.transport.is_poll());
-                let control = if is_poll { Control::EmptyAnswer } else { Control::End(Ended::Drain) };
+                let control = if is_poll { Control::EmptyAnswer } else { Control::End(Farewell::Drain) };
                 self.control(index, control);
             }
             State::Free | State::Answered | State::Closing => {}

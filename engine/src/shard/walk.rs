@@ -170,6 +170,7 @@ impl Shard {
     }
 
     fn end_turn(&mut self) {
+        self.counters.turns += 1;
         self.turn_sends = 0;
         self.turn_bytes = 0;
     }
@@ -324,6 +325,7 @@ impl Shard {
         } else {
             self.prepared.run(encoding, &events)
         };
+        self.counters.walks += 1;
         let count = set.members.len();
         let walk = Walk { before, end, events: events.len(), run, next: 0, count, joiners_left: None };
         self.sets[number].walk = Some(Box::new(walk));
