@@ -4,9 +4,17 @@
 #![deny(unsafe_code)]
 
 mod app;
+mod channel;
 pub mod config;
 mod cursor;
 mod event;
+mod interest;
+mod keys;
+mod log;
+mod publish;
+mod receiver;
+mod room;
+mod sequencer;
 mod topic;
 pub mod transport;
 
@@ -14,4 +22,6 @@ pub use app::{Admission, App, Grant, Message, Open, Refusal, Request, Response, 
 pub use config::Config;
 pub use cursor::{CURSOR_BYTES_MAX, Cursor, CursorError, Epoch, Offset, Start};
 pub use event::{Data, Event, EventError, NAME_BYTES_MAX};
+pub use publish::{PublishError, Published, Publisher};
+pub use receiver::{Received, Receiver};
 pub use topic::{Matcher, TOPIC_BYTES_MAX, Topic, TopicError};
