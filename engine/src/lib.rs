@@ -6,11 +6,13 @@
 mod app;
 mod channel;
 pub mod config;
+mod connection;
 mod cursor;
 mod event;
 mod interest;
 mod keys;
 mod log;
+mod metrics;
 mod publish;
 mod receiver;
 mod room;
@@ -24,6 +26,7 @@ pub use app::{Admission, App, Grant, Message, Open, Refusal, Request, Response, 
 pub use config::Config;
 pub use cursor::{CURSOR_BYTES_MAX, Cursor, CursorError, Epoch, Offset, Start};
 pub use event::{Data, Event, EventError, NAME_BYTES_MAX};
+pub use metrics::{Family, Kind, Metrics, Sample};
 pub use publish::{PublishError, Published, Publisher};
 pub use receiver::{Received, Receiver};
 pub use topic::{Matcher, TOPIC_BYTES_MAX, Topic, TopicError};
