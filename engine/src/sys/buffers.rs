@@ -3,6 +3,8 @@
 
 use std::ptr::NonNull;
 
+use super::ParkedEventKind;
+
 /// A fixed number of buffers of one size, in one piece of memory.
 #[derive(Debug)]
 pub(super) struct Buffers {
@@ -22,9 +24,20 @@ pub(crate) struct Received {
     len: u32,
 }
 
-/// A buffer that a receive is to write. Given back with [`Buffers::put_back`] or made [`Buffers::received`].
+/// A buffer that a receive is to write. Given back with [`Buffers::put_back`] or [`Buffers::answer`].
 #[derive(Debug)]
 pub(super) struct BufferId(u16);
+
+impl BufferId {
+    /// The number by which [`BufferId::of_number`] finds it again.
+    pub(super) fn number(&self) -> u16 {
+        self.0
+    }
+
+    pub(super) fn of_number(number: u16) -> Self {
+        Self(number)
+    }
+}
 
 impl Buffers {
     /// Makes `count` buffers of `size` bytes.
@@ -45,15 +58,31 @@ impl Buffers {
         (self.start(buffer.0).as_ptr(), self.size)
     }
 
+    /// The same as a slice, for a receive that is a system call of its own.
+    pub(super) fn space_mut(&mut self, buffer: &BufferId) -> &mut [u8] {
+        let start = self.start(buffer.0);
+        // SAFETY: `start` has `size` bytes of initialised memory; who holds the `BufferId` is the only one that may read or
+        // write them, and it gives them to nobody else while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.size as usize) }
+    }
+
     /// The kernel wrote nothing.
     pub(super) fn put_back(&mut self, buffer: BufferId) {
         self.give(buffer.0);
     }
 
-    /// The kernel wrote `len` bytes.
-    pub(super) fn received(&self, buffer: BufferId, len: u32) -> Received {
-        assert!(len <= self.size, "{len} bytes in a buffer of {}", self.size);
-        Received { buffer: buffer.0, len }
+    /// What a receive into `buffer` came to: the result of `recv(2)`, an error number negated.
+    pub(super) fn answer(&mut self, buffer: BufferId, result: i32) -> ParkedEventKind {
+        if let Ok(len @ 1..) = u32::try_from(result) {
+            assert!(len <= self.size, "{len} bytes in a buffer of {}", self.size);
+            return ParkedEventKind::Received(Received { buffer: buffer.0, len });
+        }
+        self.put_back(buffer);
+        match -result {
+            0 => ParkedEventKind::End,
+            libc::EAGAIN => ParkedEventKind::Drained,
+            error => ParkedEventKind::Failed(error),
+        }
     }
 
     pub(super) fn bytes(&self, received: &Received) -> &[u8] {

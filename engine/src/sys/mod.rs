@@ -26,16 +26,22 @@ mod buffers;
 mod epoll;
 mod eventfd;
 mod limits;
+mod parked;
 mod ring;
+mod runtime;
 mod sockopt;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 pub(crate) use buffers::Received;
 pub(crate) use eventfd::{EventFd, Sleeper};
 pub use limits::{DescriptorLimit, Signal, Signals};
 pub(crate) use limits::{allowed_cpus, descriptor_limit, pin_thread, raise_descriptor_limit};
+pub(crate) use runtime::block_on;
 pub(crate) use sockopt::{SocketOptions, accept, listen, peer_address, reset_on_close};
 
 /// Names a parked socket, from [`ParkedSet::add`] until it is closed or taken back; then the name is given again.
@@ -58,6 +64,12 @@ pub(crate) struct ParkedOptions {
 
 /// Most sockets of one ring: its table of armed polls has 256 buckets, and closing a socket searches one of them.
 pub(crate) const TABLE_SOCKETS_MAX: u32 = 16_384;
+
+/// How long a graceful close waits for the peer's FIN.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How much it reads and drops meanwhile, in bytes.
+const LINGER_BYTES_MAX: u64 = 64 * 1024;
 
 impl Default for ParkedOptions {
     fn default() -> Self {
@@ -143,6 +155,18 @@ pub(crate) struct Readiness {
     pub error: bool,
 }
 
+impl Readiness {
+    /// From the mask of `poll(2)`, whose values epoll shares.
+    fn of_poll(mask: i16) -> Self {
+        Self {
+            readable: mask & (libc::POLLIN | libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0,
+            writable: mask & libc::POLLOUT != 0,
+            hung_up: mask & libc::POLLRDHUP != 0,
+            error: mask & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0,
+        }
+    }
+}
+
 /// The parked sockets of one shard. Made and used on the shard's thread.
 ///
 /// Every method that takes a [`SocketId`] panics if that socket is not parked: what the caller holds then belongs to
@@ -154,7 +178,7 @@ pub(crate) struct ParkedSet {
 
 #[derive(Debug)]
 enum Inner {
-    Ring(Box<ring::Rings>),
+    Ring(Box<parked::Rings>),
     Epoll(Box<epoll::Epoll>),
 }
 
@@ -193,7 +217,7 @@ impl ParkedSet {
     /// The system refuses a ring or its memory.
     pub fn new(eventfd: &EventFd, options: &ParkedOptions) -> io::Result<Self> {
         let inner = match options.backend {
-            Backend::Ring => Inner::Ring(Box::new(ring::Rings::new(eventfd, options)?)),
+            Backend::Ring => Inner::Ring(Box::new(parked::Rings::new(eventfd, options)?)),
             Backend::Epoll => Inner::Epoll(Box::new(epoll::Epoll::new(eventfd, options)?)),
         };
         Ok(Self { inner })
@@ -272,7 +296,7 @@ impl ParkedSet {
 
     /// Gives the buffer of a receive back. Who keeps too many starves the receives of all sockets.
     pub fn release(&mut self, received: Received) {
-        either!(self, inner => inner.buffers.release(received));
+        either!(self, inner => inner.release(received));
     }
 
     /// Sockets that are parked, those in a graceful close included.

@@ -173,3 +173,49 @@ pub(super) fn take_data(left: &mut u64, input: &[u8], out: &mut Vec<u8>) -> usiz
     *left -= count as u64;
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_takes_so_many_bytes_and_leaves_the_rest() {
+        let mut body = BodyDecoder::new(BodyFraming::Length(5), 5).unwrap();
+        let mut data = Vec::new();
+        assert_eq!(body.decode(b"", &mut data), Ok(0));
+        assert_eq!((body.decode(b"he", &mut data), body.bytes_left()), (Ok(2), Some(3)));
+        assert!(!body.is_done());
+        assert_eq!(body.decode(b"lloGET", &mut data), Ok(3));
+        assert_eq!((&*data, body.is_done()), (&b"hello"[..], true));
+        assert_eq!(body.decode(b"GET", &mut data), Ok(0));
+        assert_eq!(data, b"hello");
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_413_before_any_byte() {
+        let fault = BodyDecoder::new(BodyFraming::Length(6), 5).unwrap_err();
+        assert_eq!((fault, fault.status()), (BodyError::TooLong { max: 5 }, 413));
+        assert!(BodyDecoder::new(BodyFraming::Length(u64::MAX), u64::MAX - 1).is_err());
+    }
+
+    #[test]
+    fn no_body_is_done_at_once() {
+        for framing in [BodyFraming::None, BodyFraming::Length(0)] {
+            let mut body = BodyDecoder::new(framing, 0).unwrap();
+            assert!(body.is_done());
+            assert_eq!(body.decode(b"GET", &mut Vec::new()), Ok(0));
+        }
+    }
+
+    #[test]
+    fn a_chunked_body_is_limited_by_its_data() {
+        let mut body = BodyDecoder::new(BodyFraming::Chunked, 3).unwrap();
+        let mut data = Vec::new();
+        assert_eq!(body.decode(b"2\r\nab\r\n1\r\nc\r\n", &mut data), Ok(13));
+        assert_eq!((body.is_done(), body.bytes_left()), (false, None));
+        let too_long = Err(BodyError::TooLong { max: 3 });
+        assert_eq!(body.decode(b"1", &mut data), too_long, "told by the size, before the data");
+        assert_eq!(body.decode(b"\r\nd\r\n0\r\n\r\n", &mut data), too_long, "and told again");
+        assert_eq!((&*data, body.is_done()), (&b"abc"[..], false));
+    }
+}

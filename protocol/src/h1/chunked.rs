@@ -302,3 +302,141 @@ impl ChunkedDecoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::vec;
+
+    /// What a decoder with a limit of 1 MiB makes of `input`: bytes used, data, and whether the body is
+    /// whole.
+    fn decode(input: &[u8]) -> Result<(usize, Vec<u8>, bool), BodyError> {
+        let mut chunks = ChunkedDecoder::new(1024 * 1024);
+        let mut data = Vec::new();
+        let used = chunks.decode(input, &mut data)?;
+        Ok((used, data, chunks.is_done()))
+    }
+
+    #[test]
+    fn whole_bodies_are_read_and_the_rest_is_left() {
+        // RFC 9112 §7.1 (sizes), §7.1.1 (extensions), §7.1.2 (trailer).
+        let cases: [(&[u8], &[u8]); 8] = [
+            (b"0\r\n\r\n", b""),
+            (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
+            (b"005\r\nhello\r\n000\r\n\r\n", b"hello"),
+            (b"a\r\n0123456789\r\nB\r\n0123456789A\r\n0\r\n\r\n", b"01234567890123456789A"),
+            (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
+            (b"1;a=b;c=\"d\xC3\xA9\"\r\nx\r\n0 \t; end\r\n\r\n", b"x"),
+            (b"1\r\nx\r\n0\r\nDigest: a\r\nX:\r\n\r\n", b"x"),
+            (b"0\r\nContent-Length: 5\r\n\r\n", b""),
+        ];
+        for (input, data) in cases {
+            let followed = [input, b"GET / HTTP/1.1\r\n"].concat();
+            assert_eq!(decode(&followed), Ok((input.len(), data.to_vec(), true)), "{}", input.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_body_cut_at_any_byte_is_taken_as_far_as_it_goes_and_is_not_done() {
+        let input = b"5;x=1\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\n\r\n";
+        for cut in 0..=input.len() {
+            let mut chunks = ChunkedDecoder::new(6);
+            let mut data = Vec::new();
+            assert_eq!(chunks.decode(&input[..cut], &mut data), Ok(cut), "cut at {cut}");
+            assert_eq!(chunks.is_done(), cut == input.len(), "cut at {cut}");
+            assert_eq!(chunks.has_last_chunk(), cut >= input.len() - 8, "cut at {cut}");
+            assert_eq!(chunks.is_between_chunks(), [0, 14, 20, input.len()].contains(&cut), "cut at {cut}");
+            assert_eq!(chunks.decode(&input[cut..], &mut data), Ok(input.len() - cut), "cut at {cut}");
+            assert_eq!((&*data, chunks.is_done()), (&b"hello!"[..], true), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_refused_with_its_very_byte() {
+        let cases: [(&[u8], BodyError); 22] = [
+            (b"\r", BodyError::InvalidChunkSize { byte: b'\r' }),
+            (b";", BodyError::InvalidChunkSize { byte: b';' }),
+            (b" ", BodyError::InvalidChunkSize { byte: b' ' }),
+            (b"-", BodyError::InvalidChunkSize { byte: b'-' }),
+            (b"+", BodyError::InvalidChunkSize { byte: b'+' }),
+            (b"0x", BodyError::InvalidChunkSize { byte: b'x' }),
+            (b"5_", BodyError::InvalidChunkSize { byte: b'_' }),
+            (b"5 \r", BodyError::InvalidChunkSize { byte: b'\r' }),
+            (b"5 5", BodyError::InvalidChunkSize { byte: b'5' }),
+            (b"5\n", BodyError::BareLineFeed),
+            (b"5\rh", BodyError::BareCarriageReturn),
+            (b"5;a\n", BodyError::BareLineFeed),
+            (b"5;a\rb", BodyError::BareCarriageReturn),
+            (b"5;a\0", BodyError::InvalidChunkExtension { byte: 0 }),
+            (b"1\r\nxx", BodyError::InvalidChunkEnd { byte: b'x' }),
+            (b"1\r\nx\n", BodyError::InvalidChunkEnd { byte: b'\n' }),
+            (b"1\r\nx\rx", BodyError::BareCarriageReturn),
+            (b"0\r\n\n", BodyError::BareLineFeed),
+            (b"0\r\n\rx", BodyError::BareCarriageReturn),
+            (b"0\r\n:", BodyError::InvalidTrailer { byte: b':' }),
+            (b"0\r\nA ", BodyError::InvalidTrailer { byte: b' ' }),
+            (b"0\r\nA: b\r\n ", BodyError::InvalidTrailer { byte: b' ' }),
+        ];
+        for (input, fault) in cases {
+            assert!(decode(&input[..input.len() - 1]).is_ok(), "{}", input.escape_ascii());
+            assert_eq!(decode(input), Err(fault), "{}", input.escape_ascii());
+            assert_eq!(fault.status(), 400, "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_64_bits_cannot_hold_is_refused_and_does_not_wrap() {
+        let mut chunks = ChunkedDecoder::new(u64::MAX);
+        assert_eq!(chunks.decode(b"ffffffffffffffff", &mut Vec::new()), Ok(16));
+        let too_long = BodyError::ChunkSizeTooLong { max: CHUNK_SIZE_DIGITS_MAX };
+        assert_eq!(chunks.decode(b"f", &mut Vec::new()), Err(too_long));
+        // A recipient that keeps the low 64 bits would read 1 here.
+        assert_eq!(decode(b"10000000000000001"), Err(BodyError::TooLong { max: 1024 * 1024 }));
+        assert_eq!(decode(b"00000000000000001"), Err(too_long), "zeros count too");
+    }
+
+    #[test]
+    fn extensions_and_trailer_have_limits_for_the_whole_body() {
+        let extension = vec![b'x'; CHUNK_EXTENSION_BYTES_MAX / 2 - 1];
+        let chunk = [b"1;", &*extension, b"\r\nx\r\n"].concat();
+        assert!(decode(&[&*chunk, &*chunk, b"0\r\n"].concat()).is_ok());
+        let fault = BodyError::ChunkExtensionsTooLong { max: CHUNK_EXTENSION_BYTES_MAX };
+        assert_eq!(decode(&[&*chunk, &*chunk, b"0;"].concat()), Err(fault));
+
+        let line = format!("A: {}\r\n", "b".repeat(TRAILER_BYTES_MAX / 2 - 4));
+        let trailer = format!("0\r\n{line}{line}");
+        assert!(decode(format!("{trailer}\r\n").as_bytes()).unwrap().2);
+        let fault = BodyError::TrailerTooLong { max: TRAILER_BYTES_MAX };
+        assert_eq!(decode(format!("{trailer}A").as_bytes()), Err(fault));
+        assert_eq!(fault.status(), 431);
+    }
+
+    #[test]
+    fn the_two_ways_to_write_a_chunk_write_the_same() {
+        for length in [0, 1, 15, 16, 255, 256, 4095, 4096, 65_535, 65_536, 1024 * 1024] {
+            let data: Vec<u8> = (0..length).map(|index| index as u8).collect();
+            let mut at_once = b"before".to_vec();
+            encode_chunk(&data, &mut at_once);
+            let mut in_place = b"before".to_vec();
+            chunk_with(&mut in_place, |out| data.chunks(1000).for_each(|part| out.extend_from_slice(part)));
+            assert_eq!(at_once, in_place, "{length} bytes");
+            let expected = format!("before{length:x}\r\n");
+            match length {
+                // A chunk of size 0 would end the body (RFC 9112 §7.1).
+                0 => assert_eq!(at_once, b"before"),
+                _ => assert!(at_once.starts_with(expected.as_bytes()), "{length} bytes"),
+            }
+            at_once.extend_from_slice(LAST_CHUNK);
+            let used = at_once.len() - "before".len();
+            assert_eq!(decode(&at_once[6..]), Ok((used, data, true)), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn chunk_with_gives_back_what_the_writer_says() {
+        let mut out = Vec::new();
+        let result: Result<(), &str> = chunk_with(&mut out, |_| Err("too long"));
+        assert_eq!((result, &*out), (Err("too long"), &b""[..]));
+    }
+}

@@ -108,7 +108,7 @@ fn read_tag(text: &str) -> Result<(EntityTag<'_>, &str), ConditionalError> {
     };
     let (opaque, rest) = match quoted.strip_prefix('"') {
         Some(inner) => inner.split_once('"').ok_or(ConditionalError::InvalidEntityTag)?,
-        None if is_weak => return Err(ConditionalError::InvalidEntityTag),
+        // Of `W/abc` this reads `W`, and what follows it is no comma.
         None => read_word(text)?,
     };
     if !opaque.bytes().all(is_opaque_byte) {
@@ -135,4 +135,94 @@ fn read_word(text: &str) -> Result<(&str, &str), ConditionalError> {
 /// `etagc` (RFC 9110 §8.8.3).
 fn is_opaque_byte(byte: u8) -> bool {
     matches!(byte, 0x21 | 0x23..=0x7E | 0x80..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tags of a value: opaque text and whether weak.
+    fn tags(value: &str) -> Result<Vec<(&str, bool)>, ConditionalError> {
+        match if_none_match(value) {
+            IfNoneMatch::Any => panic!("any"),
+            IfNoneMatch::Tags(tags) => tags.map(|tag| tag.map(|tag| (tag.opaque, tag.is_weak))).collect(),
+        }
+    }
+
+    #[test]
+    fn lists_of_tags_are_read_in_their_order() {
+        // RFC 9110 §8.8.3 and §13.1.2, with its examples; §5.6.1 for empty elements.
+        let cases: [(&str, &[(&str, bool)]); 11] = [
+            ("", &[]),
+            ("\"xyzzy\"", &[("xyzzy", false)]),
+            (
+                "\"xyzzy\", \"r2d2xxxx\", \"c3piozzzz\"",
+                &[("xyzzy", false), ("r2d2xxxx", false), ("c3piozzzz", false)],
+            ),
+            ("W/\"xyzzy\",\tW/\"r2d2xxxx\"", &[("xyzzy", true), ("r2d2xxxx", true)]),
+            ("\"\"", &[("", false)]),
+            ("\"a,b\" ,\"*\"", &[("a,b", false), ("*", false)]),
+            ("\"W/\"", &[("W/", false)]),
+            ("\"caf\u{e9}\"", &[("caf\u{e9}", false)]),
+            (" , \"a\",, \"b\" ,", &[("a", false), ("b", false)]),
+            // Without quotes, as people type it.
+            ("k3-42", &[("k3-42", false)]),
+            ("k3-42,\"a\", b_.", &[("k3-42", false), ("a", false), ("b_.", false)]),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(tags(value).as_deref(), Ok(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_could_mean_two_tags_or_none_is_refused() {
+        for value in [
+            "\"a",
+            "a\"",
+            "\"a\"b",
+            "\"a\" \"b\"",
+            "a b",
+            "W/a",
+            "w/\"a\"",
+            "W/ \"a\"",
+            "\"a b\"",
+            "\"a\tb\"",
+            "'a'",
+            "a/b",
+            "\u{e9}",
+        ] {
+            assert_eq!(tags(value), Err(ConditionalError::InvalidEntityTag), "{value}");
+        }
+        for value in ["*, \"a\"", "*,*", "**"] {
+            assert_eq!(tags(value), Err(ConditionalError::AnyInList), "{value}");
+        }
+        assert_eq!(tags("\"a\", *"), Err(ConditionalError::AnyInList));
+    }
+
+    #[test]
+    fn after_a_fault_there_are_no_more_tags() {
+        let IfNoneMatch::Tags(mut list) = if_none_match("\"a\", b c, \"d\"") else { panic!("any") };
+        assert!(list.next().is_some_and(|tag| tag.is_ok()));
+        assert!(list.next().is_some_and(|tag| tag.is_err()));
+        assert_eq!(list.next(), None);
+    }
+
+    #[test]
+    fn a_star_alone_is_any() {
+        for value in ["*", " *\t"] {
+            assert_eq!(if_none_match(value), IfNoneMatch::Any, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_written_tag_is_read_back_and_an_impossible_one_is_not_written() {
+        let mut out = b"ETag: ".to_vec();
+        encode_etag("k3-42", &mut out).unwrap();
+        assert_eq!(out, b"ETag: \"k3-42\"");
+        assert_eq!(tags("\"k3-42\""), Ok([("k3-42", false)].to_vec()));
+        for opaque in ["a\"b", "a b", "a\r\n", "\0", "\x7F"] {
+            assert_eq!(encode_etag(opaque, &mut out), Err(ConditionalError::InvalidEntityTag), "{opaque:?}");
+        }
+        assert_eq!(out, b"ETag: \"k3-42\"", "nothing was written");
+    }
 }

@@ -86,3 +86,46 @@ fn two_digits(number: u64) -> [u8; 2] {
 fn put(text: &mut [u8; 29], at: usize, part: &[u8]) {
     text[at..at + part.len()].copy_from_slice(part);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    #[test]
+    fn known_dates() {
+        let cases = [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            // RFC 9110 §5.6.7.
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_399, "Mon, 28 Feb 2000 23:59:59 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+            (LAST_UNIX_SECOND, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(ImfFixdate::from_unix(seconds).as_str(), text);
+        }
+    }
+
+    #[test]
+    fn every_day_of_five_centuries_follows_the_one_before() {
+        let has = |year: u64, divisor| year.is_multiple_of(divisor);
+        let is_leap = |year| has(year, 4) && (!has(year, 100) || has(year, 400));
+        let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let weekdays = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        let mut days = 0;
+        for year in 1970..2470 {
+            let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+            for (month, length) in months.iter().zip(lengths) {
+                for day in 1..=length {
+                    let weekday = weekdays[days as usize % 7];
+                    let expected = format!("{weekday}, {day:02} {month} {year} 12:34:56 GMT");
+                    assert_eq!(ImfFixdate::from_unix(days * 86_400 + 45_296).as_str(), expected);
+                    days += 1;
+                }
+            }
+        }
+    }
+}

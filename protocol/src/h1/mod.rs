@@ -14,6 +14,11 @@ pub mod request;
 pub mod response;
 mod strict;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod smuggling;
+
 pub use body::{BodyDecoder, BodyError, BodyFraming};
 pub use head::{HeadError, HeadLimits, Version};
 pub use request::RequestHead;

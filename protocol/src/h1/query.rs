@@ -138,3 +138,77 @@ fn shown(name: &str) -> &str {
     let end = (0..=NAME_BYTES_SHOWN.min(name.len())).rev().find(|&end| name.is_char_boundary(end));
     name.split_at(end.unwrap_or(0)).0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::string::ToString;
+
+    fn fault_of(query: &str) -> (Box<str>, EncodingFault) {
+        let error = parse_query(query).expect_err(query);
+        (error.parameter, error.fault)
+    }
+
+    #[test]
+    fn pairs_are_decoded_in_their_order() {
+        let cases: [(&str, &[(&str, &str)]); 10] = [
+            ("", &[]),
+            ("&&", &[]),
+            ("topic=a&topic=b&topic=a", &[("topic", "a"), ("topic", "b"), ("topic", "a")]),
+            ("a=b=c", &[("a", "b=c")]),
+            ("a&b=", &[("a", ""), ("b", "")]),
+            ("=a", &[("", "a")]),
+            ("a%20b=c+d%2B", &[("a b", "c d+")]),
+            ("t=caf%C3%A9%26%3d", &[("t", "café&=")]),
+            ("t=a%252F", &[("t", "a%2F")]),
+            ("t=prices/*/**", &[("t", "prices/*/**")]),
+        ];
+        for (query, expected) in cases {
+            let pairs = parse_query(query).unwrap();
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
+            assert_eq!(pairs, expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_decode_names_its_parameter() {
+        // RFC 3986 §2.1: "%" HEXDIG HEXDIG.
+        for value in ["%", "%4", "%4&x=1", "%%41", "%G0", "%0g", "%+1", "%-1", "a%"] {
+            let expected = ("topic".into(), EncodingFault::InvalidPercent);
+            assert_eq!(fault_of(&format!("a=1&topic={value}")), expected, "{value}");
+        }
+        // Cut short, over-long, a surrogate, over U+10FFFF, a lone continuation.
+        for value in ["%C3", "%C3x", "%C0%AF", "%ED%A0%80", "%F4%90%80%80", "%80"] {
+            assert_eq!(
+                fault_of(&format!("topic={value}")),
+                ("topic".into(), EncodingFault::NotUtf8),
+                "{value}"
+            );
+        }
+        for value in ["%00", "a%0D%0Ab", "%7F", "%C2%85", "\u{1}"] {
+            let expected = ("topic".into(), EncodingFault::ControlCharacter);
+            assert_eq!(fault_of(&format!("topic={value}")), expected, "{value:?}");
+        }
+        assert_eq!(fault_of("to%70ic%=1"), ("to%70ic%".into(), EncodingFault::InvalidPercent));
+        let text = parse_query("topic=%").unwrap_err().to_string();
+        assert_eq!(text, "parameter \"topic\": \"%\" without two hexadecimal digits");
+    }
+
+    #[test]
+    fn an_error_repeats_no_more_than_the_start_of_a_name() {
+        let name = "é".repeat(NAME_BYTES_SHOWN);
+        assert_eq!(&*fault_of(&format!("x{name}=%")).0, &format!("x{}", "é".repeat(31)));
+    }
+
+    #[test]
+    fn a_path_is_decoded_and_its_plus_is_a_plus() {
+        assert_eq!(decode_path("/topics/a+b%20c%2Fd").as_deref(), Ok("/topics/a+b c/d"));
+        assert!(matches!(decode_path("/a+b"), Ok(Cow::Borrowed("/a+b"))));
+        assert_eq!(decode_path("/a%"), Err(EncodingFault::InvalidPercent));
+        assert_eq!(decode_path("/a%FF"), Err(EncodingFault::NotUtf8));
+        for path in ["/a%00", "/%0a", "/a\u{7f}"] {
+            assert_eq!(decode_path(path), Err(EncodingFault::ControlCharacter), "{path:?}");
+        }
+    }
+}

@@ -67,8 +67,9 @@ pub fn decode_head<'b>(
     let mut parsed = httparse::Request::new(&mut []);
     let used = match parsed.parse_with_uninit_headers(window, slots) {
         Ok(httparse::Status::Complete(used)) => used,
-        Ok(httparse::Status::Partial) => return not_whole(window, limits, fault()),
-        Err(_) => return Err(fault().unwrap_or(HeadError::InvalidRequestLine)),
+        // The walk alone says what is wrong: `httparse` refuses `HTTP/2` a digit before it is known to be
+        // 2.0.
+        Ok(httparse::Status::Partial) | Err(_) => return not_whole(window, limits, fault()),
     };
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
     if !is_strict(method, target, window.get(..used).unwrap_or(window)) {
@@ -237,4 +238,321 @@ fn expects_continue(version: Version, fields: &[(&str, &str)]) -> Result<bool, H
         is_expected = true;
     }
     Ok(is_expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::string::{String, ToString};
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 512, fields: 8 };
+
+    /// The head, or the fault, of a whole request.
+    fn decode(request: &str) -> Result<RequestHead<'_>, HeadError> {
+        let (head, used) = decode_head(request.as_bytes(), &LIMITS)?.expect("a whole head");
+        assert_eq!(used, request.len());
+        Ok(head)
+    }
+
+    /// The fault of a request with these lines after its request line and `Host`.
+    fn fault_of(lines: &str) -> HeadError {
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        decode_head(request.as_bytes(), &LIMITS).expect_err(lines)
+    }
+
+    #[test]
+    fn a_head_is_read_whole_and_the_rest_is_left() {
+        let request = b"POST /events?topic=a HTTP/1.1\r\nHost: a:8080\r\nContent-Length:5\r\n\
+            X: \t caf\xC3\xA9 \t\r\nx:\r\n\r\nhelloGET";
+        let (head, used) = decode_head(request, &LIMITS).unwrap().unwrap();
+        assert_eq!(request.split_at(used).1, b"helloGET");
+        assert_eq!((head.method, head.target, head.version), ("POST", "/events?topic=a", Version::Http11));
+        assert_eq!(head.fields, [("Host", "a:8080"), ("Content-Length", "5"), ("X", "café"), ("x", "")]);
+        assert_eq!(head.framing, BodyFraming::Length(5));
+        assert!(head.keeps_alive && !head.expects_continue);
+        assert_eq!(head.field("x"), Some("café"));
+        assert_eq!(head.fields_named("X").collect::<Vec<_>>(), ["café", ""]);
+        assert_eq!(head.field("y"), None);
+        assert_eq!(head.authority(), Some("a:8080"));
+    }
+
+    #[test]
+    fn a_head_cut_at_any_byte_asks_for_more() {
+        let request = b"\r\nGET /events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n";
+        for cut in 0..request.len() {
+            assert_eq!(decode_head(&request[..cut], &LIMITS), Ok(None), "cut at {cut}");
+        }
+        assert_eq!(decode_head(request, &LIMITS).unwrap().unwrap().1, request.len());
+    }
+
+    #[test]
+    fn one_empty_line_before_the_request_line_is_skipped_and_no_more() {
+        // RFC 9112 §2.2: "SHOULD ignore at least one empty line (CRLF)".
+        assert!(decode("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
+        let invalid = |byte| Err(HeadError::InvalidMethod { byte });
+        assert_eq!(decode_head(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", &LIMITS), invalid(b'\r'));
+        assert_eq!(decode_head(b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", &LIMITS), invalid(b'\n'));
+    }
+
+    #[test]
+    fn the_target_must_have_a_form_that_the_method_allows() {
+        // RFC 9112 §3.2.1 to §3.2.4.
+        let cases = [
+            ("GET", "/", Some(("/", None))),
+            ("GET", "/a?b?c=/", Some(("/a", Some("b?c=/")))),
+            ("GET", "//b/c", Some(("//b/c", None))),
+            ("GET", "/?", Some(("/", Some("")))),
+            ("GET", "/a?u=http://x/", Some(("/a", Some("u=http://x/")))),
+            ("GET", "/a|b{\"c\"}", Some(("/a|b{\"c\"}", None))),
+            ("GET", "http://a", Some(("/", None))),
+            ("GET", "HTTP://A?b", Some(("/", Some("b")))),
+            ("GET", "https://a/b?c", Some(("/b", Some("c")))),
+            ("OPTIONS", "*", Some(("*", None))),
+            ("GET", "*", None),
+            ("OPTIONS", "*a", None),
+            ("GET", "a", None),
+            ("GET", "a:80", None),
+            ("GET", "ftp://a/", None),
+            ("GET", "http://", None),
+            ("GET", "http:///b", None),
+            ("GET", "http://user@a/", None),
+            ("GET", "http://user:word@a/", None),
+            ("CONNECT", "/", None),
+            ("CONNECT", "a", None),
+            ("CONNECT", "http://a/", None),
+        ];
+        for (method, target, expected) in cases {
+            let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            match (decode(&request), expected) {
+                (Ok(head), Some(_)) => assert_eq!(Some(head.target_path_and_query()), expected, "{request}"),
+                (Err(HeadError::InvalidTarget { .. }), None) => {}
+                (other, _) => panic!("{request}: {other:?}"),
+            }
+        }
+        let head = decode("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n").unwrap();
+        assert_eq!(head.target_path_and_query(), ("", None));
+    }
+
+    #[test]
+    fn a_host_is_one_and_valid_and_agrees_with_the_target() {
+        // RFC 9112 §3.2: "MUST respond with a 400".
+        for host in ["a", "a.b:80", "127.0.0.1:8080", "[::1]", "[::1]:8080", "a:", "xn--a_b~c"] {
+            assert!(decode(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_ok(), "{host}");
+        }
+        for host in [
+            "",
+            ":80",
+            "a b",
+            "a,b",
+            "a/b",
+            "a@b",
+            "a:b",
+            "a:80:80",
+            "a:+80",
+            "a:65536",
+            "[::1",
+            "::1",
+            "[a]",
+            "[::1]a",
+            "[fe80::1%25eth0]",
+            "a%2Eb",
+            "a?b",
+            "é",
+            "http://a",
+        ] {
+            let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(decode(&request), Err(HeadError::InvalidHost), "{host}");
+        }
+        assert_eq!(decode("GET / HTTP/1.1\r\n\r\n"), Err(HeadError::MissingHost));
+        let twice = "GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n";
+        assert_eq!(decode(twice), Err(HeadError::RepeatedHost));
+        let differs = "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert_eq!(decode(differs), Err(HeadError::HostDiffers));
+        assert_eq!(decode("CONNECT b:1 HTTP/1.1\r\nHost: a\r\n\r\n"), Err(HeadError::HostDiffers));
+        // HTTP/1.0 may do without one.
+        assert_eq!(decode("GET / HTTP/1.0\r\n\r\n").unwrap().authority(), None);
+        assert_eq!(decode("GET http://b/ HTTP/1.0\r\n\r\n").unwrap().authority(), Some("b"));
+        let twice = "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n";
+        assert_eq!(decode(twice), Err(HeadError::RepeatedHost));
+    }
+
+    #[test]
+    fn framing_is_none_a_length_or_chunked() {
+        // RFC 9112 §6.3.
+        let cases = [
+            ("", BodyFraming::None),
+            ("Content-Length: 0\r\n", BodyFraming::Length(0)),
+            ("content-length:\t007 \r\n", BodyFraming::Length(7)),
+            ("Content-Length: 18446744073709551615\r\n", BodyFraming::Length(u64::MAX)),
+            ("Transfer-Encoding: chunked\r\n", BodyFraming::Chunked),
+            ("TRANSFER-ENCODING: \t Chunked \r\n", BodyFraming::Chunked),
+            ("TE: chunked\r\n", BodyFraming::None),
+        ];
+        for (lines, framing) in cases {
+            let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+            assert_eq!(decode(&request).unwrap().framing, framing, "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_refused_length_or_coding_names_its_field_and_status() {
+        let cases = [
+            ("Content-Length: 1\r\nContent-Length: 1\r\n", 400, "Content-Length"),
+            ("Content-Length: 1, 1\r\n", 400, "Content-Length"),
+            ("Content-Length: +1\r\n", 400, "Content-Length"),
+            ("Content-Length:\r\n", 400, "Content-Length"),
+            ("Content-Length: 18446744073709551616\r\n", 413, "Content-Length"),
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400, "Transfer-Encoding"),
+            // §6.1: "A server that receives a request message with a transfer coding it does not understand
+            // SHOULD respond with 501"; §6.3: what does not end with chunked is a 400.
+            ("Transfer-Encoding: gzip, chunked\r\n", 501, "Transfer-Encoding"),
+            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", 501, "Transfer-Encoding"),
+            ("Transfer-Encoding: chunked, gzip\r\n", 400, "Transfer-Encoding"),
+            ("Transfer-Encoding: gzip\r\n", 400, "Transfer-Encoding"),
+            ("Transfer-Encoding: chunked, chunked\r\n", 400, "Transfer-Encoding"),
+            ("Expect: 200-ok\r\n", 417, "Expect"),
+            ("Expect: 100-continue, 200-ok\r\n", 417, "Expect"),
+            ("X: \x01\r\n", 400, "X"),
+            ("X : 1\r\n", 400, "X"),
+        ];
+        for (lines, status, field) in cases {
+            let fault = fault_of(lines);
+            assert_eq!((fault.status(), fault.field()), (status, Some(field)), "{lines}");
+            assert!(fault.to_string().starts_with(field), "{lines}: {fault}");
+        }
+        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(decode(old), Err(HeadError::TransferEncodingInHttp10));
+    }
+
+    #[test]
+    fn a_value_that_is_not_utf8_names_its_field() {
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nX-Name: caf\xE9\r\n\r\n";
+        let fault = decode_head(request, &LIMITS).unwrap_err();
+        assert_eq!((fault.status(), fault.field()), (400, Some("X-Name")));
+    }
+
+    #[test]
+    fn versions_other_than_1_0_and_1_1_are_505_and_no_version_is_400() {
+        let long = "Host: a\r\n\r\n";
+        for (version, status) in [
+            ("HTTP/2.0", 505),
+            ("HTTP/1.2", 505),
+            ("HTTP/0.9", 505),
+            ("HTTP/3", 400),
+            ("HTTP/1", 400),
+            ("HTTP/11.1", 400),
+            ("http/1.1", 400),
+            ("HTTP/1.1a", 400),
+            ("HTTP /1.1", 400),
+            ("", 400),
+        ] {
+            let request = format!("GET / {version}\r\n{long}");
+            assert_eq!(decode_head(request.as_bytes(), &LIMITS).unwrap_err().status(), status, "{version}");
+        }
+        // The preface of HTTP/2 with prior knowledge (RFC 9113 §3.4).
+        assert_eq!(decode_head(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &LIMITS).unwrap_err().status(), 505);
+    }
+
+    #[test]
+    fn the_connection_stays_open_as_version_and_fields_say() {
+        // RFC 9112 §9.3.
+        for (version, connection, keeps_alive) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "Connection: Upgrade, CLOSE\r\n", false),
+            ("1.1", "Connection: Upgrade\r\nConnection: close\r\n", false),
+            ("1.1", "Connection: closed\r\n", true),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+            ("1.0", "Connection: keep-alive, close\r\n", false),
+        ] {
+            let request = format!("GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n");
+            assert_eq!(decode(&request).unwrap().keeps_alive, keeps_alive, "{version} {connection}");
+        }
+    }
+
+    #[test]
+    fn continue_is_expected_only_where_it_can_be_sent() {
+        // RFC 9110 §10.1.1.
+        for (version, lines, is_expected) in [
+            ("1.1", "Expect: 100-Continue\r\nContent-Length: 1\r\n", true),
+            ("1.1", "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n", true),
+            ("1.1", "Expect: 100-continue\r\nContent-Length: 0\r\n", false),
+            ("1.1", "Expect: 100-continue\r\n", false),
+            ("1.1", "Content-Length: 1\r\n", false),
+            ("1.0", "Expect: 100-continue\r\nContent-Length: 1\r\n", false),
+            ("1.0", "Expect: something\r\nContent-Length: 1\r\n", false),
+        ] {
+            let request = format!("POST / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
+            assert_eq!(decode(&request).unwrap().expects_continue, is_expected, "{version} {lines}");
+        }
+    }
+
+    /// A request of exactly `length` bytes.
+    fn request_of(length: usize) -> String {
+        let frame = "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len();
+        format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(length - frame))
+    }
+
+    #[test]
+    fn a_head_may_be_as_long_as_the_limit_and_no_longer() {
+        assert!(decode(&request_of(LIMITS.bytes)).is_ok());
+        let longer = request_of(LIMITS.bytes + 1);
+        let too_long = Err(HeadError::TooLong { max: LIMITS.bytes });
+        assert_eq!(decode_head(longer.as_bytes(), &LIMITS), too_long, "at once");
+        for cut in 0..LIMITS.bytes {
+            assert_eq!(decode_head(&longer.as_bytes()[..cut], &LIMITS), Ok(None), "cut at {cut}");
+        }
+        assert_eq!(decode_head(&longer.as_bytes()[..LIMITS.bytes], &LIMITS), too_long, "no byte too late");
+        // The empty line that may come first is no part of the head.
+        assert!(decode(&format!("\r\n{}", request_of(LIMITS.bytes))).is_ok());
+        assert_eq!(HeadError::TooLong { max: 1 }.status(), 431);
+    }
+
+    #[test]
+    fn a_request_line_over_the_limit_is_414() {
+        let target = format!("GET /{}", "a".repeat(LIMITS.bytes));
+        let fault = decode_head(target.as_bytes(), &LIMITS).unwrap_err();
+        assert_eq!((fault.clone(), fault.status()), (HeadError::TargetTooLong { max: LIMITS.bytes }, 414));
+    }
+
+    #[test]
+    fn a_method_over_the_limit_is_501_in_a_whole_head_too() {
+        // RFC 9112 §3: "SHOULD respond with a 501 (Not Implemented)".
+        let request = |length| format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(length));
+        assert!(decode(&request(METHOD_BYTES_MAX)).is_ok());
+        let fault = decode_head(request(METHOD_BYTES_MAX + 1).as_bytes(), &LIMITS).unwrap_err();
+        assert_eq!(
+            (fault.clone(), fault.status()),
+            (HeadError::MethodTooLong { max: METHOD_BYTES_MAX }, 501)
+        );
+    }
+
+    #[test]
+    fn a_head_may_have_as_many_fields_as_the_limit_and_no_more() {
+        let request =
+            |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(count - 1));
+        assert_eq!(decode(&request(LIMITS.fields)).unwrap().fields.len(), LIMITS.fields);
+        let too_many = HeadError::TooManyFields { max: LIMITS.fields };
+        assert_eq!(decode(&request(LIMITS.fields + 1)), Err(too_many.clone()));
+        assert_eq!(too_many.status(), 431);
+        // No limit reaches beyond the room that there is.
+        let limits = HeadLimits { bytes: 64 * 1024, fields: usize::MAX };
+        assert!(decode_head(request(FIELDS_MAX).as_bytes(), &limits).unwrap().is_some());
+        let fault = decode_head(request(FIELDS_MAX + 1).as_bytes(), &limits).unwrap_err();
+        assert_eq!(fault, HeadError::TooManyFields { max: FIELDS_MAX });
+    }
+
+    #[test]
+    fn lists_finds_a_token_in_any_of_the_fields() {
+        let request =
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive ,\tUpgrade\r\nconnection: TE\r\n\r\n";
+        let head = decode(request).unwrap();
+        for token in ["upgrade", "Keep-Alive", "te"] {
+            assert!(head.lists("Connection", token), "{token}");
+        }
+        assert!(!head.lists("Connection", "keep"));
+        assert!(!head.lists("Upgrade", "websocket"));
+    }
 }

@@ -199,14 +199,13 @@ pub fn decode_head<'b>(
     let config = httparse::ParserConfig::default();
     let used = match config.parse_response_with_uninit_headers(&mut parsed, window, slots) {
         Ok(httparse::Status::Complete(used)) => used,
-        Ok(httparse::Status::Partial) => {
+        Ok(httparse::Status::Partial) | Err(_) => {
             return match fault() {
                 Some(fault) => Err(fault),
                 None if window.len() < limits.bytes => Ok(None),
                 None => Err(HeadError::TooLong { max: limits.bytes }),
             };
         }
-        Err(_) => return Err(fault().unwrap_or(HeadError::InvalidStatusLine)),
     };
     let taken = window.get(..used).unwrap_or(window);
     if !taken.starts_with(b"HTTP/") || !strict::has_strict_line_ends(taken) {
@@ -258,4 +257,126 @@ fn framing_of(
         BodyFraming::Length(length) => ResponseFraming::Length(length),
         BodyFraming::None => ResponseFraming::UntilClose,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 256, fields: 4 };
+
+    #[test]
+    fn a_written_head_is_read_back_and_a_cut_one_asks_for_more() {
+        let mut out = Vec::new();
+        let fields = [("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")];
+        write_head(&mut out, Version::Http11, 200, fields).unwrap();
+        for cut in 0..out.len() {
+            assert_eq!(decode_head(&out[..cut], &LIMITS, "GET"), Ok(None), "cut at {cut}");
+        }
+        let length = out.len();
+        out.extend_from_slice(b"0\r\n\r\n");
+        let (head, used) = decode_head(&out, &LIMITS, "GET").unwrap().unwrap();
+        assert_eq!((head.version, head.status, head.reason, used), (Version::Http11, 200, "OK", length));
+        assert_eq!(head.fields, fields);
+        assert_eq!((head.framing, head.keeps_alive), (ResponseFraming::Chunked, true));
+        assert_eq!(head.field("content-type"), Some("text/event-stream"));
+    }
+
+    #[test]
+    fn every_status_can_be_written_and_only_registered_ones_have_a_reason() {
+        for status in 100..=999 {
+            let mut out = Vec::new();
+            write_head(&mut out, Version::Http10, status, [("a", "b"); 0]).unwrap();
+            assert_eq!(out, format!("HTTP/1.0 {status} {}\r\n\r\n", reason(status)).as_bytes());
+            assert_eq!(decode_head(&out, &LIMITS, "GET").unwrap().unwrap().0.status, status);
+        }
+        for status in [
+            101, 200, 204, 304, 400, 401, 403, 404, 405, 408, 410, 411, 413, 414, 415, 417, 421, 422, 426,
+            429, 431, 500, 501, 503, 505,
+        ] {
+            assert_ne!(reason(status), "", "{status}");
+        }
+        assert_eq!(reason(299), "");
+    }
+
+    #[test]
+    fn a_field_that_would_break_the_head_is_not_written() {
+        for (name, value) in [
+            ("X", "a\r\nSet-Cookie: b"),
+            ("X", "a\n"),
+            ("X", "\0"),
+            ("X", "\x7F"),
+            ("X: a\r\nY", "b"),
+            ("X ", "a"),
+            ("", "a"),
+        ] {
+            let mut out = b"before".to_vec();
+            let fault = write_head(&mut out, Version::Http11, 200, [("A", "b"), (name, value)]).unwrap_err();
+            assert_eq!((&*fault.field, &*out), (name, &b"before"[..]));
+        }
+    }
+
+    #[test]
+    fn the_body_ends_as_method_status_and_fields_say() {
+        // RFC 9112 §6.3.
+        let cases = [
+            ("GET", 200, "", ResponseFraming::UntilClose),
+            ("GET", 200, "Content-Length: 5\r\n", ResponseFraming::Length(5)),
+            ("GET", 200, "Transfer-Encoding: chunked\r\n", ResponseFraming::Chunked),
+            ("HEAD", 200, "Content-Length: 5\r\n", ResponseFraming::None),
+            ("HEAD", 200, "Transfer-Encoding: chunked\r\n", ResponseFraming::None),
+            ("GET", 101, "", ResponseFraming::None),
+            ("GET", 204, "", ResponseFraming::None),
+            ("GET", 304, "Content-Length: 5\r\n", ResponseFraming::None),
+            ("CONNECT", 200, "", ResponseFraming::None),
+            ("CONNECT", 400, "Content-Length: 5\r\n", ResponseFraming::Length(5)),
+        ];
+        for (method, status, lines, framing) in cases {
+            let text = format!("HTTP/1.1 {status} x\r\n{lines}\r\n");
+            let (head, _) = decode_head(text.as_bytes(), &LIMITS, method).unwrap().unwrap();
+            assert_eq!(head.framing, framing, "{method} {text}");
+            assert_eq!(head.keeps_alive, framing != ResponseFraming::UntilClose, "{method} {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_request_may_not_have_a_response_may_not_have_either() {
+        let cases: [(&[u8], HeadError); 12] = [
+            (b"\r", HeadError::InvalidStatusLine),
+            (b"HTTP/1.1 2000", HeadError::InvalidStatusLine),
+            (b"HTTP/1.1  ", HeadError::InvalidStatusLine),
+            (b"HTTP/1.1 099 x\r\n\r\n", HeadError::InvalidStatusLine),
+            (b"HTTP/1.1 200 a\0", HeadError::InvalidStatusLine),
+            (b"HTTP/2.0", HeadError::UnsupportedVersion { major: 2, minor: 0 }),
+            (b"HTTP/1.1 200 OK\n", HeadError::BareLineFeed),
+            (b"HTTP/1.1 200\n", HeadError::BareLineFeed),
+            (b"HTTP/1.1 200 OK\r\nA: b\r\n ", HeadError::FoldedField),
+            (b"HTTP/1.1 200 OK\r\nA ", HeadError::SpaceBeforeColon { field: "A".into() }),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                HeadError::LengthAndTransferEncoding,
+            ),
+            (b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", HeadError::TransferEncodingInHttp10),
+        ];
+        for (head, fault) in cases {
+            let before = &head[..head.len() - 1];
+            assert_eq!(decode_head(before, &LIMITS, "GET"), Ok(None), "{}", before.escape_ascii());
+            assert_eq!(decode_head(head, &LIMITS, "GET"), Err(fault), "{}", head.escape_ascii());
+        }
+        // The reason may be missing, and its SP with it.
+        for line in ["HTTP/1.1 200 \r\n\r\n", "HTTP/1.1 200\r\n\r\n"] {
+            assert_eq!(decode_head(line.as_bytes(), &LIMITS, "GET").unwrap().unwrap().0.reason, "");
+        }
+    }
+
+    #[test]
+    fn a_response_head_over_a_limit_is_refused() {
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(LIMITS.bytes));
+        let fault = decode_head(long.as_bytes(), &LIMITS, "GET").unwrap_err();
+        assert_eq!(fault, HeadError::TooLong { max: LIMITS.bytes });
+        let many = format!("HTTP/1.1 200 OK\r\n{}", "A: b\r\n".repeat(LIMITS.fields + 1));
+        let fault = decode_head(many.as_bytes(), &LIMITS, "GET").unwrap_err();
+        assert_eq!(fault, HeadError::TooManyFields { max: LIMITS.fields });
+    }
 }

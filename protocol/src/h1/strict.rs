@@ -75,9 +75,7 @@ impl<'b> Walk<'b> {
             return Err(HeadError::InvalidStatusLine.into());
         }
         for _ in 0..3 {
-            if !self.next()?.is_ascii_digit() {
-                return Err(HeadError::InvalidStatusLine.into());
-            }
+            self.digit(&HeadError::InvalidStatusLine)?;
         }
         // The SP belongs to the line even where the reason is empty (RFC 9112 §4), but many servers leave it
         // out.
@@ -93,13 +91,21 @@ impl<'b> Walk<'b> {
                 return Err(otherwise.into());
             }
         }
-        let (major, point, minor) = (self.next()?, self.next()?, self.next()?);
-        if !major.is_ascii_digit() || point != b'.' || !minor.is_ascii_digit() {
+        let major = self.digit(&otherwise)?;
+        if self.next()? != b'.' {
             return Err(otherwise.into());
         }
+        let minor = self.digit(&otherwise)?;
         match (major, minor) {
-            (b'1', b'0' | b'1') => Ok(()),
-            _ => Err(HeadError::UnsupportedVersion { major: major - b'0', minor: minor - b'0' }.into()),
+            (1, 0 | 1) => Ok(()),
+            _ => Err(HeadError::UnsupportedVersion { major, minor }.into()),
+        }
+    }
+
+    fn digit(&mut self, otherwise: &HeadError) -> Result<u8, Stop> {
+        match self.next()? {
+            byte @ b'0'..=b'9' => Ok(byte - b'0'),
+            _ => Err(otherwise.clone().into()),
         }
     }
 
@@ -184,4 +190,89 @@ pub(super) fn is_value_byte(byte: u8) -> bool {
 
 fn name_of(name: &[u8]) -> Box<str> {
     core::str::from_utf8(name).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 3 };
+
+    fn fault(head: &[u8]) -> Option<HeadError> {
+        first_fault(head, Start::RequestLine, &LIMITS)
+    }
+
+    #[test]
+    fn a_fault_is_told_with_its_very_byte() {
+        let cases: [(&[u8], HeadError); 25] = [
+            // RFC 9112 §3: method SP target SP version CRLF.
+            (b"\x16", HeadError::InvalidMethod { byte: 0x16 }),
+            (b"\n", HeadError::InvalidMethod { byte: b'\n' }),
+            (b" ", HeadError::InvalidMethod { byte: b' ' }),
+            (b"GE\xC3", HeadError::InvalidMethod { byte: 0xC3 }),
+            (b"GET\t", HeadError::InvalidMethod { byte: b'\t' }),
+            (b"GET  ", HeadError::InvalidRequestLine),
+            (b"GET /\r", HeadError::InvalidRequestLine),
+            (b"GET /\n", HeadError::InvalidRequestLine),
+            (b"GET /a#", HeadError::InvalidTargetByte { byte: b'#' }),
+            (b"GET /\xC3", HeadError::InvalidTargetByte { byte: 0xC3 }),
+            (b"GET /\x7F", HeadError::InvalidTargetByte { byte: 0x7F }),
+            (b"GET / h", HeadError::InvalidRequestLine),
+            (b"GET / HTTP/x", HeadError::InvalidRequestLine),
+            (b"GET / HTTP/1,", HeadError::InvalidRequestLine),
+            (b"GET / HTTP/1.1 ", HeadError::InvalidRequestLine),
+            (b"GET / HTTP/1.2", HeadError::UnsupportedVersion { major: 1, minor: 2 }),
+            (b"GET / HTTP/1.1\n", HeadError::BareLineFeed),
+            (b"GET / HTTP/1.1\rH", HeadError::BareCarriageReturn),
+            // RFC 9112 §5: name ":" OWS value OWS CRLF.
+            (b"GET / HTTP/1.1\r\n ", HeadError::FoldedField),
+            (b"GET / HTTP/1.1\r\n\n", HeadError::BareLineFeed),
+            (b"GET / HTTP/1.1\r\n:", HeadError::InvalidFieldName { byte: b':' }),
+            (b"GET / HTTP/1.1\r\na ", HeadError::SpaceBeforeColon { field: "a".into() }),
+            (b"GET / HTTP/1.1\r\na: b\0", HeadError::InvalidFieldValue { field: "a".into(), byte: 0 }),
+            (b"GET / HTTP/1.1\r\na: b\r\n\t", HeadError::FoldedField),
+            (b"GET / HTTP/1.1\r\na: b\r\n\rx", HeadError::BareCarriageReturn),
+        ];
+        for (head, expected) in cases {
+            let (_, before) = head.split_last().unwrap();
+            assert_eq!(fault(before), None, "{}", before.escape_ascii());
+            assert_eq!(fault(head), Some(expected), "{}", head.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_field_over_the_limit_is_told_by_its_first_byte() {
+        let full = b"GET / HTTP/1.1\r\na: 1\r\nb: 2\r\nc: 3\r\n";
+        assert_eq!(fault(full), None);
+        assert_eq!(fault(&[full, &b"\r\n"[..]].concat()), None);
+        assert_eq!(fault(&[full, &b"d"[..]].concat()), Some(HeadError::TooManyFields { max: 3 }));
+    }
+
+    #[test]
+    fn the_method_over_the_limit_is_told_before_it_ends() {
+        assert_eq!(fault(&[b'A'; METHOD_BYTES_MAX]), None);
+        let too_long = HeadError::MethodTooLong { max: METHOD_BYTES_MAX };
+        assert_eq!(fault(&[b'A'; METHOD_BYTES_MAX + 1]), Some(too_long));
+    }
+
+    #[test]
+    fn byte_classes_are_those_of_the_rfc() {
+        // RFC 9110 §5.6.2: any visible character but the delimiters.
+        for byte in 0..=u8::MAX {
+            let is_delimiter = b"\"(),/:;<=>?@[\\]{}".contains(&byte);
+            assert_eq!(is_token_byte(byte), byte.is_ascii_graphic() && !is_delimiter, "{byte:#04x}");
+            // RFC 9110 §5.5: SP, HTAB, VCHAR and obs-text.
+            let is_control = byte != b'\t' && byte.is_ascii_control();
+            assert_eq!(is_value_byte(byte), !is_control, "{byte:#04x}");
+        }
+    }
+
+    #[test]
+    fn a_line_feed_without_carriage_return_is_seen_anywhere() {
+        assert!(has_strict_line_ends(b"a\r\nb\r\n\r\n"));
+        assert!(has_strict_line_ends(b""));
+        for head in [&b"\n"[..], b"a\nb\r\n", b"a\r\n\n", b"a\r\nb\n\r\n"] {
+            assert!(!has_strict_line_ends(head), "{}", head.escape_ascii());
+        }
+    }
 }

@@ -277,3 +277,6 @@ impl fmt::Display for CloseError {
 }
 
 impl core::error::Error for CloseError {}
+
+#[cfg(test)]
+mod tests;

@@ -30,19 +30,24 @@ pub struct Params {
     pub server_no_context_takeover: bool,
     /// The client compresses each message by itself.
     pub client_no_context_takeover: bool,
-    /// The server's window, 8 to 15; 15 if it is not agreed on.
-    pub server_max_window_bits: u8,
-    /// The client's window, 8 to 15; 15 if it is not agreed on. Only a client that offers it may be told one.
-    pub client_max_window_bits: u8,
+    /// The server's window, 8 to 15. An offer that names one is accepted by an answer that names one, 15 included;
+    /// without it the window is 15. [`window_bits`](Self::window_bits) gives what counts.
+    pub server_max_window_bits: Option<u8>,
+    /// The client's window, 8 to 15; without it 15. Only a client that offers the parameter may be told one.
+    pub client_max_window_bits: Option<u8>,
 }
 
 impl Params {
     /// The window of what `side` sends, as a power of two of bytes.
     #[must_use]
     pub const fn window_bits(&self, side: Side) -> u8 {
-        match side {
+        let agreed = match side {
             Side::Client => self.client_max_window_bits,
             Side::Server => self.server_max_window_bits,
+        };
+        match agreed {
+            Some(bits) => bits,
+            None => WINDOW_BITS_MAX,
         }
     }
 
@@ -71,8 +76,8 @@ impl Params {
                 Ok(Some(Self {
                     server_no_context_takeover: asked.server_no_context_takeover,
                     client_no_context_takeover: asked.client_no_context_takeover,
-                    server_max_window_bits: asked.server_max_window_bits.unwrap_or(WINDOW_BITS_MAX),
-                    client_max_window_bits: asked.client_max_window_bits.flatten().unwrap_or(WINDOW_BITS_MAX),
+                    server_max_window_bits: asked.server_max_window_bits,
+                    client_max_window_bits: asked.client_max_window_bits.flatten(),
                 }))
             }
             _ => Err(AnswerError),
@@ -90,11 +95,11 @@ impl fmt::Display for Params {
         if self.client_no_context_takeover {
             f.write_str("; client_no_context_takeover")?;
         }
-        if self.server_max_window_bits != WINDOW_BITS_MAX {
-            write!(f, "; server_max_window_bits={}", self.server_max_window_bits)?;
+        if let Some(bits) = self.server_max_window_bits {
+            write!(f, "; server_max_window_bits={bits}")?;
         }
-        if self.client_max_window_bits != WINDOW_BITS_MAX {
-            write!(f, "; client_max_window_bits={}", self.client_max_window_bits)?;
+        if let Some(bits) = self.client_max_window_bits {
+            write!(f, "; client_max_window_bits={bits}")?;
         }
         Ok(())
     }
@@ -169,7 +174,7 @@ impl Asked {
                 }
                 _ => return None,
             };
-            // "contains multiple extension parameters with the same name": declined (section 7.1).
+            // An offer with several parameters of the same name is declined (section 7.1).
             if !is_new {
                 return None;
             }
@@ -182,18 +187,24 @@ impl Asked {
             server_no_context_takeover: self.server_no_context_takeover || !policy.context_takeover,
             // The server may say this even if the client did not offer it (section 7.1.1.2).
             client_no_context_takeover: self.client_no_context_takeover || !policy.context_takeover,
-            server_max_window_bits: self
-                .server_max_window_bits
-                .unwrap_or(WINDOW_BITS_MAX)
-                .min(policy.server_max_window_bits),
-            // "If a received extension negotiation offer doesn't have the client_max_window_bits, the answer MUST
-            // NOT have it" (section 7.1.2.2). Our inflater reads every window, so there is no need of it.
-            client_max_window_bits: match self.client_max_window_bits {
-                Some(bits) => bits.unwrap_or(WINDOW_BITS_MAX).min(policy.client_max_window_bits),
-                None => WINDOW_BITS_MAX,
+            // "the same or smaller value" accepts the parameter (section 7.1.2.1); without an offer the server may
+            // still name a smaller window.
+            server_max_window_bits: match self.server_max_window_bits {
+                Some(bits) => Some(bits.min(policy.server_max_window_bits.max(WINDOW_BITS_MIN))),
+                None => smaller_than_full(policy.server_max_window_bits),
             },
+            // Only an offer that has the parameter permits it in the answer (section 7.1.2.2). Our inflater reads
+            // every window, so it is named only where the policy wants a smaller one.
+            client_max_window_bits: self.client_max_window_bits.and_then(|bits| {
+                smaller_than_full(policy.client_max_window_bits)
+                    .map(|wanted| wanted.min(bits.unwrap_or(WINDOW_BITS_MAX)))
+            }),
         }
     }
+}
+
+fn smaller_than_full(window_bits: u8) -> Option<u8> {
+    (window_bits < WINDOW_BITS_MAX).then_some(window_bits.max(WINDOW_BITS_MIN))
 }
 
 /// "a decimal integer value without leading zeroes between 8 to 15, inclusive" (section 7.1.2).
@@ -434,3 +445,6 @@ impl fmt::Display for AnswerError {
 }
 
 impl core::error::Error for AnswerError {}
+
+#[cfg(test)]
+mod tests;

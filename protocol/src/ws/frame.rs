@@ -152,7 +152,7 @@ fn decode_first(first: u8, rsv1_allowed: bool) -> Result<(bool, bool, Opcode), F
         Opcode::from_bits(first & 0x0F).ok_or(FrameError::ReservedOpcode { opcode: first & 0x0F })?;
     let fin = first & 0x80 != 0;
     let rsv1 = first & 0x40 != 0;
-    // RSV1 is "set only in the first fragment of a message" and never on a control frame (RFC 7692 section 6.1).
+    // RSV1 stands on the first frame of a message only, and never on a control frame (RFC 7692 section 6).
     let rsv1_fits = rsv1_allowed && matches!(opcode, Opcode::Text | Opcode::Binary);
     if first & 0x30 != 0 || (rsv1 && !rsv1_fits) {
         return Err(FrameError::ReservedBits { bits: first >> 4 & 0x7 });
@@ -288,3 +288,6 @@ impl fmt::Display for FrameError {
 }
 
 impl core::error::Error for FrameError {}
+
+#[cfg(test)]
+mod tests;

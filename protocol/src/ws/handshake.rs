@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
 use sha1::{Digest, Sha1};
 
@@ -16,6 +18,11 @@ use super::deflate;
 
 /// The most subprotocols, extensions, and parameters of one extension that a request may offer; browsers offer a few.
 pub const OFFERS_MAX: usize = 64;
+
+/// Takes keys whose last character has bits that mean nothing: RFC 4648 section 3.5 leaves that to the reader, and no
+/// one gains by refusing such a client.
+const KEY_BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 /// What a valid opening handshake asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +146,7 @@ fn check_version(fields: &[(&str, &str)]) -> Result<(), HandshakeError> {
 /// "a base64-encoded value that, when decoded, is 16 bytes in length" (section 4.2.1).
 fn check_key(key: &str) -> Result<(), HandshakeError> {
     let mut nonce = [0; 18];
-    match BASE64_STANDARD.decode_slice(key, &mut nonce) {
+    match KEY_BASE64.decode_slice(key, &mut nonce) {
         Ok(16) => Ok(()),
         _ => Err(HandshakeError::Key),
     }
@@ -153,7 +160,7 @@ fn parse_subprotocols<'a>(fields: &[(&'a str, &'a str)]) -> Result<Vec<&'a str>,
         if name.is_empty() {
             continue;
         }
-        // "The elements ... MUST all be unique strings" and tokens (section 4.1).
+        // The elements must be tokens, and all different (section 4.1).
         if !is_token(name) || subprotocols.contains(&name) {
             return Err(HandshakeError::Malformed { field: FIELD });
         }
@@ -409,3 +416,6 @@ impl fmt::Display for HandshakeError {
 }
 
 impl core::error::Error for HandshakeError {}
+
+#[cfg(test)]
+mod tests;

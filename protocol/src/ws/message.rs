@@ -13,7 +13,7 @@ use super::frame::{FrameError, FrameHead, HEAD_BYTES_MAX, Opcode};
 use super::{Side, mask};
 
 /// How many compressed bytes are unmasked at a time, on the stack.
-const PIECE_BYTES: usize = 1024;
+const PIECE_BYTES: usize = 4096;
 
 /// What a peer may make us hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl MessageDecoder {
         let result = self.advance(input);
         let end = match &result {
             Err(error) => Some(End::Failed(*error)),
-            // "After both sending and receiving a Close message" nothing counts any more (section 5.5.1).
+            // After a close frame "a peer discards any further data received" (section 1.4).
             Ok((_, Some(Incoming::Close(_)))) => Some(End::Closed),
             Ok(_) => None,
         };
@@ -412,3 +412,6 @@ impl fmt::Display for MessageError {
 }
 
 impl core::error::Error for MessageError {}
+
+#[cfg(test)]
+mod tests;
