@@ -8,6 +8,7 @@ mod channel;
 pub mod config;
 mod connection;
 mod cursor;
+mod error;
 mod event;
 mod interest;
 mod keys;

@@ -57,7 +57,7 @@ impl OwnedRequest {
 
     /// The value of the first header field called `name`, in any case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers_named(name).next()
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// The values of all header fields called `name`, in any case.

@@ -30,6 +30,7 @@ mod parked;
 mod ring;
 mod runtime;
 mod sockopt;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,7 @@ pub use limits::{DescriptorLimit, Signal, Signals};
 pub(crate) use limits::{allowed_cpus, descriptor_limit, pin_thread, raise_descriptor_limit};
 pub(crate) use runtime::block_on;
 pub(crate) use sockopt::{SocketOptions, accept, listen, peer_address, reset_on_close};
+pub(crate) use stream::Stream;
 
 /// Names a parked socket, from [`ParkedSet::add`] until it is closed or taken back; then the name is given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
