@@ -1,7 +1,7 @@
 //! The forever-frame iframe page: an HTML document that never ends, one script element an event.
 //!
-//! The document's head defines a function `e` once; every item is `<script>e(…)</script>` with one JSON text between the
-//! parentheses. `e` hands it to a function of the parent window, or posts it there as a message.
+//! The document's head defines a function `e` once; every item is `<script>e(…)</script>` with one JSON text
+//! between the parentheses. `e` hands it to a function of the parent window, or posts it there as a message.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -28,10 +28,11 @@ pub const ORIGIN_BYTES_MAX: usize = 280;
 /// Some browsers, and proxies on the way, show nothing of a document before so many bytes are there.
 const PADDING: usize = 1024;
 
-/// Checks a callback: identifiers of ASCII letters, digits, `_` and `$`, joined by dots, as seen from the parent window.
+/// Checks a callback: identifiers of ASCII letters, digits, `_` and `$`, joined by dots, as seen from the
+/// parent window.
 ///
-/// What every window has is refused where calling it is never wanted, such as `document.write` or `location.replace`: the
-/// page would do it with the parent for whoever wrote the URL.
+/// What every window has is refused where calling it is never wanted, such as `document.write` or
+/// `location.replace`: the page would do it with the parent for whoever wrote the URL.
 ///
 /// # Errors
 /// [`TargetError`] names the rule.
@@ -77,8 +78,8 @@ fn is_identifier(part: &str) -> bool {
     part.bytes().next().is_some_and(is_start) && part.bytes().all(|b| is_start(b) || b.is_ascii_digit())
 }
 
-/// Checks an origin as browsers write one (RFC 6454 §6.2): `http` or `https`, a host in lower case, a port if it is not the
-/// scheme's own. `*` is none: it would show the events to any page that frames this one.
+/// Checks an origin as browsers write one (RFC 6454 §6.2): `http` or `https`, a host in lower case, a port if
+/// it is not the scheme's own. `*` is none: it would show the events to any page that frames this one.
 ///
 /// # Errors
 /// [`TargetError::Origin`].
@@ -154,8 +155,8 @@ impl fmt::Display for TargetError {
 
 impl core::error::Error for TargetError {}
 
-/// Appends the head of the document: the function `e` for `target`, and at least 1 KiB of padding, so that browsers begin
-/// to run what follows.
+/// Appends the head of the document: the function `e` for `target`, and at least 1 KiB of padding, so that
+/// browsers begin to run what follows.
 ///
 /// Each script element removes itself once it has run, so that a frame that lives for days does not grow.
 ///
@@ -163,7 +164,8 @@ impl core::error::Error for TargetError {}
 /// If the target was not checked.
 pub fn encode_head(target: Target<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(
-        b"<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>stentor</title>\n<script>function e(m){",
+        b"<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>stentor</title>\n\
+          <script>function e(m){",
     );
     out.extend_from_slice(b"var s=document.currentScript;if(s)s.parentNode.removeChild(s);");
     match target {
@@ -192,12 +194,13 @@ const PARSE: &[u8] = b"JSON.parse(\"";
 
 /// Appends `<script>e(…)</script>` with the JSON text `json` as the argument.
 ///
-/// What HTML or JavaScript could read otherwise is written as an escape: `<`, `>` and `&`, which end or comment out a
-/// script element, and U+2028 and U+2029, which end a line. All of them stand only in strings of a JSON text.
+/// What HTML or JavaScript could read otherwise is written as an escape: `<`, `>` and `&`, which end or
+/// comment out a script element, and U+2028 and U+2029, which end a line. All of them stand only in strings
+/// of a JSON text.
 ///
-/// A JSON text is an expression of JavaScript with the same value, but for a key `__proto__`, which sets the prototype,
-/// and is a syntax error if it stands twice in an object. A text that may have that key is handed to `JSON.parse` as a
-/// string.
+/// A JSON text is an expression of JavaScript with the same value, but for a key `__proto__`, which sets the
+/// prototype, and is a syntax error if it stands twice in an object. A text that may have that key is handed
+/// to `JSON.parse` as a string.
 pub fn encode_script(json: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(OPEN);
     // Any letter of the key may be spelled as an escape.
@@ -237,10 +240,12 @@ fn encode_escaped(json: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(rest.as_bytes());
 }
 
-/// Reads the items of a forever frame, cut at any byte: finds the script elements that call `e`, and passes over all else.
+/// Reads the items of a forever frame, cut at any byte: finds the script elements that call `e`, and passes
+/// over all else.
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    /// What may be a part of a script element: begins with a prefix of `<script>e(`, and is no longer than `bytes_max`.
+    /// What may be a part of a script element: begins with a prefix of `<script>e(`, and is no longer than
+    /// `bytes_max`.
     kept: Vec<u8>,
     /// How much of `kept` was searched for the end of the element.
     searched: usize,
@@ -253,8 +258,8 @@ impl Decoder {
         Self { kept: Vec::new(), searched: 0, bytes_max }
     }
 
-    /// Reads from the front of `bytes` up to the end of the next item, and gives the JSON text that it is; `None` when all
-    /// are read.
+    /// Reads from the front of `bytes` up to the end of the next item, and gives the JSON text that it was
+    /// written from; `None` when all are read.
     ///
     /// # Errors
     /// [`DecodeError`] if an element is too long, or no element that [`encode_script`] writes.
@@ -317,7 +322,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 
 fn argument(bytes: &[u8]) -> Result<String, DecodeError> {
     let text = core::str::from_utf8(bytes).map_err(|_| DecodeError::Script)?;
-    let Some(quoted) = text.strip_prefix("JSON.parse(\"") else { return Ok(text.into()) };
+    let Some(quoted) = text.strip_prefix("JSON.parse(\"") else { return Ok(unescape(text)) };
     let quoted = quoted.strip_suffix("\")").ok_or(DecodeError::Script)?;
     let mut json = String::with_capacity(quoted.len());
     let mut rest = quoted;
@@ -339,6 +344,31 @@ fn argument(bytes: &[u8]) -> Result<String, DecodeError> {
     }
     json.push_str(rest);
     Ok(json)
+}
+
+/// Undoes the escapes that the encoder has put in: a text that had any `\u` of its own went to `JSON.parse`.
+fn unescape(text: &str) -> String {
+    let mut json = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\\u") {
+        json.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let escaped = match rest.get(2..6) {
+            Some("003c") => Some('<'),
+            Some("003e") => Some('>'),
+            Some("0026") => Some('&'),
+            Some("2028") => Some('\u{2028}'),
+            Some("2029") => Some('\u{2029}'),
+            _ => None,
+        };
+        match escaped {
+            Some(c) => json.push(c),
+            None => json.push_str(&rest[..2]),
+        }
+        rest = &rest[if escaped.is_some() { 6 } else { 2 }..];
+    }
+    json.push_str(rest);
+    json
 }
 
 /// Why a document is not read any further.
@@ -368,7 +398,7 @@ impl core::error::Error for DecodeError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::{format, vec};
+    use alloc::format;
 
     fn script(json: &str) -> String {
         let mut out = Vec::new();
@@ -502,7 +532,12 @@ mod tests {
         let mut document = Vec::new();
         encode_head(Target::Callback("f"), &mut document);
         let head = document.len();
-        let texts = ["{\"a\":[1,\"é漢\"]}", "\"\\u005f\\\\ \\\"x\"", "{\"__proto__\":\")</scrip\"}", "null"];
+        let texts = [
+            "{\"a\":[1,\"é漢\"]}",
+            "\"\\u005f\\\\ \\\"x\"",
+            "{\"__proto__\":\")</scrip\"}",
+            "\"\\\\</script>&\u{2028}\u{2029}\"",
+        ];
         for text in texts {
             encode_script(text, &mut document);
             document.extend_from_slice(b" <script <<script>");
@@ -519,7 +554,7 @@ mod tests {
             items
         };
         let whole = read(&[&document]);
-        assert_eq!(whole, vec![texts[0], texts[1], "{\"__proto__\":\")\u{3c}/scrip\"}", texts[3]]);
+        assert_eq!(whole, texts);
         for cut in head..document.len() {
             assert_eq!(read(&[&document[..cut], &document[cut..]]), whole, "cut at {cut}");
         }

@@ -5,8 +5,8 @@ use core::fmt;
 
 /// Appends a JSON text as it is written, but for raw CR and LF, which become spaces.
 ///
-/// A raw line break can stand in a JSON text only between its tokens (RFC 8259 §7 forbids it in strings), where a space
-/// means the same; so the text stays what it was, and is one line.
+/// A raw line break can stand in a JSON text only between its tokens (RFC 8259 §7 forbids it in strings),
+/// where a space means the same; so the text stays what it was, and is one line.
 pub fn encode_text(json: &str, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(json.as_bytes());
@@ -42,8 +42,8 @@ impl Decoder {
         Self { line: Vec::new(), bytes_max }
     }
 
-    /// Reads from the front of `bytes` up to the end of the next line, which it gives without its LF or CRLF; `None` when
-    /// all are read. Empty lines are given too.
+    /// Reads from the front of `bytes` up to the end of the next line, which it gives without its LF or CRLF;
+    /// `None` when all are read. Empty lines are given too.
     ///
     /// # Errors
     /// [`LineTooLong`] as soon as a line passes the limit.

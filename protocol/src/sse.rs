@@ -18,13 +18,14 @@ pub struct Event<'a> {
 
 /// Appends `event` to `out` as one event of an event stream.
 ///
-/// Each line of the data becomes one `data` field, so a payload can neither end the event early nor add a field of its
-/// own. Empty data is one empty field: without any, a browser would drop the event. `id` stands last, because some
-/// clients keep an id as soon as its line is read: one that is cut off before the data would never see the event again.
+/// Each line of the data becomes one `data` field, so a payload can neither end the event early nor add a
+/// field of its own. Empty data is one empty field: without any, a browser would drop the event. `id` stands
+/// last, because some clients keep an id as soon as its line is read: one that is cut off before the data
+/// would never see the event again.
 ///
 /// # Errors
-/// [`EncodeError`] if `name` or `id` is more than one line, or `id` has a NUL, which makes browsers ignore it; `out` is
-/// then unchanged.
+/// [`EncodeError`] if `name` or `id` is more than one line, or `id` has a NUL, which makes browsers ignore
+/// it; `out` is then unchanged.
 ///
 /// # Examples
 /// ```
@@ -61,8 +62,8 @@ fn encode_data(data: &[u8], out: &mut Vec<u8>) {
     encode_field(b"data", rest, out);
 }
 
-/// The reader removes one space after the colon, so one is written even before a value that begins with a space; none
-/// before an empty value.
+/// The reader removes one space after the colon, so one is written even before a value that begins with a
+/// space; none before an empty value.
 fn encode_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.reserve(name.len() + value.len() + 3);
     out.extend_from_slice(name);
@@ -102,8 +103,8 @@ pub fn encode_retry(milliseconds: u32, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Appends an empty comment, which every reader ignores: bytes that prove the connection alive. The blank line after it is
-/// for readers that take a stream apart at blank lines.
+/// Appends an empty comment, which every reader ignores: bytes that prove the connection alive. The blank
+/// line after it is for readers that take a stream apart at blank lines.
 pub fn encode_comment(out: &mut Vec<u8>) {
     out.extend_from_slice(b":\n\n");
 }
@@ -142,7 +143,8 @@ pub enum Item {
         name: String,
         /// Its data, lines joined by LF.
         data: String,
-        /// The `id` of this very event. Without one, [`Decoder::last_event_id`] still holds that of an earlier one.
+        /// The `id` of this very event. Without one, [`Decoder::last_event_id`] still holds that of an
+        /// earlier one.
         id: Option<String>,
     },
     /// The reconnection time was set to so many milliseconds.
@@ -197,15 +199,18 @@ impl Decoder {
         }
     }
 
-    /// What a browser would send as `Last-Event-ID` if the stream ended here: the id of the last whole block that had one.
+    /// What a browser would send as `Last-Event-ID` if the stream ended here: the id of the last whole block
+    /// that had one.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// Reads from the front of `bytes` up to the end of the next item; `None` when all are read and none is whole.
+    /// Reads from the front of `bytes` up to the end of the next item; `None` when all are read and none is
+    /// whole.
     ///
     /// # Errors
-    /// [`DecodeError::TooLong`] when an event or comment passes the limit. Nothing else is an error: the format has none.
+    /// [`DecodeError::TooLong`] when an event or comment passes the limit. Nothing else is an error: the
+    /// format has none.
     pub fn decode(&mut self, bytes: &mut &[u8]) -> Result<Option<Item>, DecodeError> {
         loop {
             if self.is_after_cr && !bytes.is_empty() {
@@ -265,11 +270,11 @@ impl Decoder {
                 self.data.extend_from_slice(value);
                 self.data.push(b'\n');
             }
-            // "If the field value does not contain U+0000 NULL, then set the last event ID buffer to the field value.
-            // Otherwise, ignore the field."
+            // "If the field value does not contain U+0000 NULL, then set the last event ID buffer to the
+            // field value. Otherwise, ignore the field."
             b"id" if !value.contains(&0) => self.id = Some(text(value)),
-            // "If the field value consists of only ASCII digits …. Otherwise, ignore the field." A value of no digit, or
-            // beyond what a number holds, is ignored as well.
+            // "If the field value consists of only ASCII digits …. Otherwise, ignore the field." A value of
+            // no digit, or beyond what a number holds, is ignored as well.
             b"retry" if value.iter().all(u8::is_ascii_digit) => {
                 return core::str::from_utf8(value).ok()?.parse().ok().map(Item::Retry);
             }
@@ -402,17 +407,14 @@ mod tests {
         let message = |data| event("message", data, None);
         for (bytes, items) in [
             ("data: YHOO\ndata: +2\ndata: 10\n\n", vec![message("YHOO\n+2\n10")]),
-            (
-                ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
-                {
-                    vec![
-                        Item::Comment(" test stream".into()),
-                        event("message", "first event", Some("1")),
-                        event("message", "second event", Some("")),
-                        message(" third event"),
-                    ]
-                },
-            ),
+            (": test\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n", {
+                vec![
+                    Item::Comment(" test".into()),
+                    event("message", "first event", Some("1")),
+                    event("message", "second event", Some("")),
+                    message(" third event"),
+                ]
+            }),
             ("data\n\ndata\ndata\n\ndata:", vec![message(""), message("\n")]),
             ("data:test\n\ndata: test\n\n", vec![message("test"), message("test")]),
             // Line ends: CR, LF, CRLF, and LF CR, which is two.

@@ -1,4 +1,5 @@
-//! Batches of events: newline-delimited JSON, an event a line: `{"topic":…,"name":…,"data":…}`, or `"base64"` for bytes.
+//! Batches of events: newline-delimited JSON, an event a line: `{"topic":…,"name":…,"data":…}`, or `"base64"`
+//! for bytes.
 //!
 //! `data` may be any JSON value: a string is text, everything else stays the JSON text that it is.
 
@@ -41,7 +42,8 @@ impl std::error::Error for LineError {}
 /// Reads every line of a batch; blank lines are passed over, but counted.
 ///
 /// # Errors
-/// [`LineError`] of the first line that is no event or one too many, or of a batch that is too long or has no event.
+/// [`LineError`] of the first line that is no event or one too many, or of a batch that is too long or has no
+/// event.
 pub(crate) fn parse(body: &[u8], limits: &Limits) -> Result<Vec<Event>, LineError> {
     if body.len() > limits.batch_bytes {
         let detail = format!("has {} bytes; at most {} are allowed", body.len(), limits.batch_bytes);
@@ -142,7 +144,8 @@ mod tests {
     #[test]
     fn a_batch_counts_its_lines_and_keeps_its_limits() {
         let limits = Limits { batch_lines: 2, batch_bytes: 60, ..Limits::default() };
-        let line = |body: &str| parse(body.as_bytes(), &limits).map(|e| e.len()).map_err(|e| (e.line, e.status));
+        let line =
+            |body: &str| parse(body.as_bytes(), &limits).map(|e| e.len()).map_err(|e| (e.line, e.status));
         let event = "{\"topic\":\"a\",\"data\":1}";
         assert_eq!(line(event), Ok(1));
         assert_eq!(line(&format!("\n{event}\r\n  \n{event}\n\n")), Ok(2));

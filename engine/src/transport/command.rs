@@ -20,7 +20,8 @@ const PING_BYTES_MAX: usize = 4096;
 
 const COMMANDS: [&str; 4] = ["subscribe", "unsubscribe", "publish", "ping"];
 
-/// What a client asks for. `reference` is its `ref`, any JSON value, which the answer repeats as it is written.
+/// What a client asks for. `reference` is its `ref`, any JSON value, which the answer repeats as it is
+/// written.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// `{"subscribe":[…],"cursor":…,"ref":…}`.
@@ -62,7 +63,7 @@ pub(crate) struct CommandError {
 /// [`CommandError`] names the field; it is answered with [`encode_error`], and the connection goes on.
 pub(crate) fn parse_command(text: &str, limits: &Limits) -> Result<Command, CommandError> {
     let mut reference = None;
-    let command = || {
+    let mut command = || {
         let fields = Fields::parse(text).map_err(|mut error| {
             error.detail = format!("the message {}", error.detail);
             error
@@ -200,7 +201,8 @@ pub(crate) fn encode_published(
     });
 }
 
-/// Appends `{"ref":…,"error":{"status":…,"field":…,"detail":…}}`; `status` is that of HTTP for the same fault.
+/// Appends `{"ref":…,"error":{"status":…,"field":…,"detail":…}}`; `status` is that of HTTP for the same
+/// fault.
 pub(crate) fn encode_error(
     encoding: &Encoding,
     reference: Option<&RawValue>,
@@ -246,4 +248,158 @@ fn encode_reply(
         write(json);
         json.push('}');
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Data;
+    use crate::transport::{Format, Framing, Transport};
+
+    fn parse(text: &str) -> Result<Command, CommandError> {
+        parse_command(text, &Limits { event_bytes: 8, matchers: 2, ..Limits::default() })
+    }
+
+    fn texts(matchers: &[Matcher]) -> Vec<&str> {
+        matchers.iter().map(Matcher::as_str).collect()
+    }
+
+    fn written(reference: &Option<Box<RawValue>>) -> Option<&str> {
+        reference.as_deref().map(RawValue::get)
+    }
+
+    #[test]
+    fn a_command_is_read_with_its_ref_as_it_is_written() {
+        let Ok(Command::Subscribe { matchers, cursor, reference }) =
+            parse(r#" {"ref": {"a" : 1.0} , "cursor":"k3-42", "subscribe":["a","b/*"]} "#)
+        else {
+            panic!("no subscribe");
+        };
+        assert_eq!(texts(&matchers), ["a", "b/*"]);
+        assert_eq!(cursor, Some(Start::After("k3-42".parse().unwrap())));
+        assert_eq!(written(&reference), Some(r#"{"a" : 1.0}"#));
+
+        let earliest = parse(r#"{"subscribe":["a"],"cursor":"earliest"}"#).unwrap();
+        assert!(matches!(
+            earliest,
+            Command::Subscribe { cursor: Some(Start::Earliest), reference: None, .. }
+        ));
+        let now = parse(r#"{"subscribe":["a"],"ref":null}"#).unwrap();
+        assert!(matches!(now, Command::Subscribe { cursor: None, reference: Some(_), .. }));
+
+        let Ok(Command::Unsubscribe { matchers, reference }) = parse(r#"{"unsubscribe":["a"],"ref":3}"#)
+        else {
+            panic!("no unsubscribe");
+        };
+        assert_eq!((texts(&matchers), written(&reference)), (vec!["a"], Some("3")));
+
+        for (inner, data) in [
+            (r#"{"topic":"a","name":"n","data":"x\ny"}"#, Data::Text("x\ny".into())),
+            (r#"{"topic":"a","name":"n","data":{"k":1}}"#, Data::Json(r#"{"k":1}"#.into())),
+            (r#"{"topic":"a","name":"n","base64":"/w=="}"#, Data::Binary([255].into())),
+        ] {
+            let Ok(Command::Publish { event, reference }) =
+                parse(&format!("{{\"publish\":{inner},\"ref\":\"r\"}}"))
+            else {
+                panic!("no publish");
+            };
+            assert_eq!((event.topic().as_str(), event.name(), event.data()), ("a", Some("n"), &data));
+            assert_eq!(written(&reference), Some("\"r\""));
+        }
+        let Ok(Command::Ping { value }) = parse(r#"{"ping":[1, 2]}"#) else { panic!("no ping") };
+        assert_eq!(value.get(), "[1, 2]");
+    }
+
+    #[test]
+    fn what_is_no_command_is_told_by_field_and_with_the_ref_where_it_can_be_read() {
+        for (text, reference, field, status) in [
+            ("", None, None, 400),
+            ("hello", None, None, 400),
+            ("[]", None, None, 400),
+            ("{\"ping\":1", None, None, 400),
+            ("{\"ping\":1} x", None, None, 400),
+            ("{}", None, None, 400),
+            (r#"{"ref":1}"#, Some("1"), None, 400),
+            (r#"{"ref":1,"ping":1}"#, Some("1"), Some("ref"), 400),
+            (r#"{"ref":1,"subscribe":["a"],"publish":{}}"#, Some("1"), Some("publish"), 400),
+            (r#"{"ref":1,"subscribe":["a"],"subscribe":["b"]}"#, Some("1"), Some("subscribe"), 400),
+            (r#"{"ref":1,"ref":2,"subscribe":["a"]}"#, None, Some("ref"), 400),
+            (r#"{"ref":1,"subscribe":["a"],"until":"k-1"}"#, Some("1"), Some("until"), 400),
+            (r#"{"ref":1,"subscribe":"a"}"#, Some("1"), Some("subscribe"), 400),
+            (r#"{"ref":1,"subscribe":null}"#, Some("1"), Some("subscribe"), 400),
+            (r#"{"ref":1,"subscribe":[]}"#, Some("1"), Some("subscribe"), 400),
+            (r#"{"ref":1,"subscribe":["a","b","c"]}"#, Some("1"), Some("subscribe"), 400),
+            (r#"{"ref":1,"subscribe":["a",1]}"#, Some("1"), Some("subscribe[1]"), 400),
+            (r#"{"ref":1,"subscribe":["a","b/"]}"#, Some("1"), Some("subscribe[1]"), 400),
+            (r#"{"ref":1,"subscribe":["a"],"cursor":"x"}"#, Some("1"), Some("cursor"), 400),
+            (r#"{"ref":1,"subscribe":["a"],"cursor":1}"#, Some("1"), Some("cursor"), 400),
+            (r#"{"ref":1,"unsubscribe":["a"],"cursor":"k-1"}"#, Some("1"), Some("cursor"), 400),
+            (r#"{"ref":1,"publish":1}"#, Some("1"), Some("publish"), 400),
+            (r#"{"ref":1,"publish":{"topic":"a"}}"#, Some("1"), Some("publish.data"), 400),
+            (r#"{"ref":1,"publish":{"topic":"*","data":1}}"#, Some("1"), Some("publish.topic"), 400),
+            (r#"{"ref":1,"publish":{"topic":"a","data":"123456789"}}"#, Some("1"), Some("publish.data"), 413),
+            (r#"{"ref":1,"publish":{"topic":"a","data":1,"x":1}}"#, Some("1"), Some("publish.x"), 400),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(written(&error.reference), reference, "{text}");
+            assert_eq!((error.field.as_deref(), error.status), (field, status), "{text}");
+            assert!(!error.detail.is_empty(), "{text}");
+        }
+        let long = format!(r#"{{"subscribe":["a"],"ref":"{}"}}"#, "x".repeat(255));
+        let error = parse(&long).unwrap_err();
+        assert_eq!(
+            (error.field.as_deref(), error.status, error.reference.is_none()),
+            (Some("ref"), 413, true)
+        );
+        let long = format!(r#"{{"ping":"{}"}}"#, "x".repeat(4095));
+        assert_eq!(parse(&long).unwrap_err().field.as_deref(), Some("ping"));
+    }
+
+    #[test]
+    fn the_answers_are_these() {
+        let encoding = Encoding {
+            transport: Transport::WebSocket,
+            format: Format::Json,
+            framing: Framing::Frames,
+            head: 0,
+            limit: 0,
+        };
+        let written = |write: &dyn Fn(&mut Vec<u8>)| {
+            let mut frame = Vec::new();
+            write(&mut frame);
+            assert_eq!((frame[0], usize::from(frame[1])), (0x81, frame.len() - 2), "one short text frame");
+            String::from_utf8(frame.split_off(2)).unwrap()
+        };
+        let reference = RawValue::from_string("{\n\"a\":1}".into()).unwrap();
+        let value = &*reference;
+        let reference = Some(value);
+        let matchers = [Matcher::new("a").unwrap(), Matcher::new("\"/**").unwrap()];
+        let cursor: Cursor = "k3-42".parse().unwrap();
+        for (text, expected) in [
+            (
+                written(&|out| encode_subscribed(&encoding, reference, &matchers, cursor, out)),
+                r#"{"ref":{ "a":1},"subscribed":["a","\"/**"],"cursor":"k3-42"}"#,
+            ),
+            (
+                written(&|out| encode_unsubscribed(&encoding, None, &matchers[..1], cursor, out)),
+                r#"{"unsubscribed":["a"],"cursor":"k3-42"}"#,
+            ),
+            (
+                written(&|out| encode_published(&encoding, reference, cursor, out)),
+                r#"{"ref":{ "a":1},"id":"k3-42"}"#,
+            ),
+            (
+                written(&|out| encode_error(&encoding, None, 400, Some("a\"b"), "it \\ is", out)),
+                r#"{"error":{"status":400,"field":"a\"b","detail":"it \\ is"}}"#,
+            ),
+            (
+                written(&|out| encode_error(&encoding, reference, 503, None, "busy", out)),
+                r#"{"ref":{ "a":1},"error":{"status":503,"detail":"busy"}}"#,
+            ),
+            (written(&|out| encode_pong(&encoding, value, out)), r#"{"pong":{ "a":1}}"#),
+        ] {
+            assert_eq!(text, expected);
+            assert!(Fields::parse(&text).is_ok());
+        }
+    }
 }

@@ -11,10 +11,10 @@ use crate::transport::{Format, Gap};
 
 /// Appends `{"id":…,"topic":…,"name":…,"data":…}`; without `name` where the event has none.
 ///
-/// In [`Format::Json`] `data` is a string for text and the value itself for JSON, as it was written (with a space for each
-/// raw line break between its tokens, so that the envelope is one line). In [`Format::Raw`], where polls and iframes cannot
-/// do without an envelope, `data` is always a string: the text, or the JSON text, as it was published. In both, bytes stand
-/// in `base64` instead.
+/// In [`Format::Json`] `data` is a string for text and the value itself for JSON, as it was written (with a
+/// space for each raw line break between its tokens, so that the envelope is one line). In [`Format::Raw`],
+/// where polls and iframes cannot do without an envelope, `data` is always a string: the text, or the JSON
+/// text, as it was published. In both, bytes stand in `base64` instead.
 pub(super) fn encode(format: Format, epoch: Epoch, event: &Event, out: &mut String) {
     out.push_str("{\"id\":");
     encode_cursor(Cursor { epoch, offset: event.offset() }, out);
@@ -49,7 +49,8 @@ pub(super) fn encode_cursor_notice(cursor: Cursor, out: &mut String) {
     out.push('}');
 }
 
-/// Appends `{"gap":{"after":…,"resumed":…},"cursor":…}`: the last is the place that the client has from now on.
+/// Appends `{"gap":{"after":…,"resumed":…},"cursor":…}`: the last is the place that the client has from now
+/// on.
 pub(super) fn encode_gap_notice(gap: &Gap, out: &mut String) {
     out.push_str("{\"gap\":");
     encode_gap(gap, out);
@@ -80,7 +81,8 @@ pub(super) fn raw_text(data: &Data) -> std::borrow::Cow<'_, str> {
     }
 }
 
-/// Appends a JSON text as one line: a raw line break can stand only between tokens, where a space means the same.
+/// Appends a JSON text as one line: a raw line break can stand only between tokens, where a space means the
+/// same.
 pub(super) fn encode_line(json: &str, out: &mut String) {
     let mut rest = json;
     while let Some(at) = rest.find(['\n', '\r']) {

@@ -1,4 +1,5 @@
-//! JSON objects that come from outside, field by field, so that an error can name the field: commands and batch lines.
+//! JSON objects that come from outside, field by field, so that an error can name the field: commands and
+//! batch lines.
 
 use std::fmt;
 
@@ -82,11 +83,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of `name`, at most `bytes_max` long as it is written.
-    pub(super) fn get_short(
-        &self,
-        name: &str,
-        bytes_max: usize,
-    ) -> Result<Option<&'a RawValue>, FieldError> {
+    pub(super) fn get_short(&self, name: &str, bytes_max: usize) -> Result<Option<&'a RawValue>, FieldError> {
         match self.get(name)? {
             Some(value) if value.get().len() > bytes_max => {
                 Err(FieldError::too_large(name, value.get().len(), bytes_max))
@@ -108,9 +105,9 @@ impl<'a> Fields<'a> {
         match self.0.iter().find(|(field, _)| !allowed.contains(&field.as_str())) {
             None => Ok(()),
             Some((field, _)) => {
-                let known = field.floor_char_boundary(64);
-                let field = &field[..known];
-                Err(FieldError::new(field, format!("`{field}` is not known here")))
+                // It is told back, whatever the peer has put there.
+                let field: String = field.chars().take(64).collect();
+                Err(FieldError::new(&field, format!("`{field}` is not known here")))
             }
         }
     }
@@ -137,9 +134,9 @@ impl<'a> Fields<'a> {
         let event = Event::new(topic, self.data(limits)?);
         match self.string("name")? {
             None => Ok(event),
-            Some(name) => event
-                .named(&name)
-                .map_err(|error: EventError| FieldError::new("name", error.to_string())),
+            Some(name) => {
+                event.named(&name).map_err(|error: EventError| FieldError::new("name", error.to_string()))
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! What stands around the parts of a body: chunks (RFC 9112 §7.1), or nothing where it ends with the connection.
+//! What stands around the parts of a body: chunks (RFC 9112 §7.1), or nothing where it ends with the
+//! connection.
 
 use stentor_protocol::h1::chunked;
 

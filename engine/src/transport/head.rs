@@ -4,7 +4,8 @@ use std::io::Write;
 
 use crate::transport::{Encoding, Framing, StreamHead, Transport, iframe, sse, stream};
 
-/// Nothing for polls, whose head is part of the answer, and for WebSockets, whose head is that of the handshake.
+/// Nothing for polls, whose head is part of the answer, and for WebSockets, whose head is that of the
+/// handshake.
 pub(super) fn encode(encoding: &Encoding, head: &StreamHead<'_>, out: &mut Vec<u8>) {
     let content_type = match encoding.transport {
         Transport::Iframe => iframe::CONTENT_TYPE,
@@ -12,7 +13,8 @@ pub(super) fn encode(encoding: &Encoding, head: &StreamHead<'_>, out: &mut Vec<u
         Transport::Sse => sse::CONTENT_TYPE,
         Transport::Poll | Transport::LongPoll | Transport::WebSocket => return,
     };
-    // nginx buffers answers unless it is told not to; `no-transform` keeps proxies from compressing, which buffers too.
+    // nginx buffers answers unless it is told not to; `no-transform` keeps proxies from compressing, which
+    // buffers too.
     write!(
         out,
         "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nCache-Control: no-cache, no-transform\r\n\

@@ -1,7 +1,8 @@
 //! What each transport sends: events, notices and whole answers to bytes. Decides nothing of when or to whom.
 //!
-//! The functions here are all that the shard and the connection call; each goes to the file of its transport. What they
-//! append is framed: a whole chunk, a whole WebSocket frame, a whole answer. Several may follow one another in one send.
+//! The functions here are all that the shard and the connection call; each goes to the file of its transport.
+//! What they append is framed: a whole chunk, a whole WebSocket frame, a whole answer. Several may follow one
+//! another in one send.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::cursor::{Cursor, Epoch};
 use crate::event::Event;
 
 pub(crate) mod batch;
-pub(crate) mod command;
+mod command;
 pub mod decode;
 mod envelope;
 mod fields;
@@ -19,6 +20,8 @@ mod iframe;
 mod poll;
 mod sse;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub(crate) mod websocket;
 
 /// How a subscriber hears events.
@@ -81,7 +84,8 @@ pub enum Framing {
     Length,
     /// WebSocket frames.
     Frames,
-    /// WebSocket frames, compressed without context takeover (RFC 7692) for a window of this many bits, 8 to 15.
+    /// WebSocket frames, compressed without context takeover (RFC 7692) for a window of this many bits, 8 to
+    /// 15.
     Deflate(u8),
 }
 
@@ -94,8 +98,8 @@ pub struct Encoding {
     pub format: Format,
     /// What stands around each item.
     pub framing: Framing,
-    /// Which header lines, of those that differ between requests, an answer carries: a number of the shard's table
-    /// (polls only; 0 is the empty text).
+    /// Which header lines, of those that differ between requests, an answer carries: a number of the shard's
+    /// table (polls only; 0 is the empty text).
     pub head: u32,
     /// Most events of one answer (polls only).
     pub limit: u16,
@@ -108,7 +112,8 @@ pub(crate) struct Gap {
     pub after: Cursor,
     /// The highest offset that was dropped of its topics: all its events after that will follow.
     pub resumed: Cursor,
-    /// The place that the notice carries: who is cut off right after it and comes back with this loses nothing more.
+    /// The place that the notice carries: who is cut off right after it and comes back with this loses
+    /// nothing more.
     pub cursor: Cursor,
 }
 
@@ -118,9 +123,9 @@ pub(crate) struct Gap {
 pub(crate) enum Ending {
     /// The stream goes on.
     None,
-    /// The transport has no notice of a gap: what was written is the last, [`encode_end`] is not called, and the socket is
-    /// closed (a WebSocket got its close frame; a chunked body stays without its last chunk; a body that ends with the
-    /// connection can only be told apart by a reset).
+    /// The transport has no notice of a gap: what was written is the last, [`encode_end`] is not called, and
+    /// the socket is closed (a WebSocket got its close frame; a chunked body stays without its last chunk; a
+    /// body that ends with the connection can only be told apart by a reset).
     Close,
 }
 
@@ -170,7 +175,8 @@ pub(crate) struct Answer<'a> {
 /// The response head of a stream, and what depends on the request alone.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamHead<'a> {
-    /// The place where the stream starts, for `Stentor-Cursor`; none if a gap must be told first, after an epoch change.
+    /// The place where the stream starts, for `Stentor-Cursor`; none if a gap must be told first, after an
+    /// epoch change.
     pub cursor: Option<Cursor>,
     /// To whom an iframe's page hands its events; other transports ignore it.
     pub target: stentor_protocol::iframe::Target<'a>,
@@ -180,8 +186,8 @@ pub(crate) struct StreamHead<'a> {
     pub extra_head: &'a str,
 }
 
-/// Appends the response head of an iframe, stream or sse, and for an iframe the head of its document, which depends on
-/// the request as the response head does. Nothing for polls and WebSockets.
+/// Appends the response head of an iframe, stream or sse, and for an iframe the head of its document, which
+/// depends on the request as the response head does. Nothing for polls and WebSockets.
 pub(crate) fn stream_head(encoding: &Encoding, head: &StreamHead<'_>, out: &mut Vec<u8>) {
     head::encode(encoding, head, out);
     if encoding.transport == Transport::Iframe && !head.is_head {
@@ -199,8 +205,8 @@ pub(crate) fn encode_start(encoding: &Encoding, cursor: Cursor, retry_ms: u32, o
     }
 }
 
-/// Appends the part of the start that names no cursor (reconnection time, padding); after an epoch change a gap follows
-/// it in the cursor's stead.
+/// Appends the part of the start that names no cursor (reconnection time, padding); after an epoch change a
+/// gap follows it in the cursor's stead.
 pub(crate) fn encode_preamble(encoding: &Encoding, retry_ms: u32, out: &mut Vec<u8>) {
     match encoding.transport {
         Transport::Stream => stream::encode_preamble(encoding, out),
@@ -235,7 +241,8 @@ pub(crate) fn encode_event(encoding: &Encoding, epoch: Epoch, event: &Event, out
     }
 }
 
-/// Appends a heartbeat that carries the place where the transport can; for a WebSocket a ping stands after it.
+/// Appends a heartbeat that carries the place where the transport can; for a WebSocket a ping stands after
+/// it.
 pub(crate) fn encode_place(encoding: &Encoding, cursor: Cursor, out: &mut Vec<u8>) {
     encode_cursor(encoding, cursor, out);
     if encoding.transport == Transport::WebSocket {
@@ -243,7 +250,8 @@ pub(crate) fn encode_place(encoding: &Encoding, cursor: Cursor, out: &mut Vec<u8
     }
 }
 
-/// Appends the shortest heartbeat, the same for all subscribers of the encoding; a raw stream and a poll have none.
+/// Appends the shortest heartbeat, the same for all subscribers of the encoding; a raw stream and a poll have
+/// none.
 pub(crate) fn encode_heartbeat(encoding: &Encoding, out: &mut Vec<u8>) {
     match encoding.transport {
         Transport::Iframe => iframe::encode_heartbeat(encoding, out),

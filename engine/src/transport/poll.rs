@@ -1,4 +1,5 @@
-//! Polling and long polling: one whole HTTP response an answer. Both are answered the same; they differ in when.
+//! Polling and long polling: one whole HTTP response an answer. Both are answered the same; they differ in
+//! when.
 
 use std::io::Write;
 

@@ -1,4 +1,5 @@
-//! Server-Sent Events: the cursor in `id`, the name in `event`; notices are events whose names begin with `stentor.`.
+//! Server-Sent Events: the cursor in `id`, the name in `event`; notices are events whose names begin with
+//! `stentor.`.
 
 use stentor_protocol::sse;
 
@@ -20,7 +21,8 @@ pub(super) fn encode_preamble(encoding: &Encoding, retry_ms: u32, out: &mut Vec<
     framing::encode_part(encoding.framing, &block, out);
 }
 
-/// In [`Format::Json`] the name stands in the envelope only, so that one listener for `message` hears every event.
+/// In [`Format::Json`] the name stands in the envelope only, so that one listener for `message` hears every
+/// event.
 pub(super) fn encode_event(encoding: &Encoding, epoch: Epoch, event: &Event, out: &mut Vec<u8>) {
     let id = Cursor { epoch, offset: event.offset() };
     match encoding.format {
