@@ -5,10 +5,11 @@
 //! the same flag, once for however many things were put in while it slept.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use self::sync::{AtomicBool, fence};
+pub(crate) use crate::arrears::Arrears;
 use crate::event::Event;
 use crate::room::Room;
 
@@ -53,43 +54,7 @@ pub(crate) struct Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.arrears.bytes.release(&self.event);
-    }
-}
-
-/// How many events of one topic each shard was given and has not finished.
-#[derive(Debug)]
-pub(crate) struct Arrears {
-    bytes: Arc<LiveBytes>,
-    room: Arc<Room>,
-    shards: Box<[AtomicU32]>,
-}
-
-impl Arrears {
-    pub(crate) fn new(shards: usize, bytes: Arc<LiveBytes>, room: Arc<Room>) -> Self {
-        Self { bytes, room, shards: (0..shards).map(|_| AtomicU32::new(0)).collect() }
-    }
-
-    /// Counts one event up. Only the holder of the sequencer's lock does, at the push.
-    pub(crate) fn begin(&self, shard: usize) {
-        if let Some(count) = self.shards.get(shard) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Counts one event down. The shard does, once for each [`Delivery`]: when the last of its sets is done with the
-    /// event or removed, or at once if no set is left for it.
-    pub(crate) fn finish(&self, shard: usize) {
-        if let Some(count) = self.shards.get(shard) {
-            let before = count.fetch_sub(1, Ordering::SeqCst);
-            debug_assert!(before > 0, "shard {shard} finished an event that it was not given");
-        }
-        self.room.announce();
-    }
-
-    /// The arrears of the shard that has most.
-    pub(crate) fn most(&self) -> u32 {
-        self.shards.iter().map(|count| count.load(Ordering::SeqCst)).max().unwrap_or(0)
+        self.arrears.release(&self.event);
     }
 }
 
@@ -108,11 +73,13 @@ impl LiveBytes {
         self.0.fetch_add(event.cost_bytes(), Ordering::Relaxed);
     }
 
-    /// One holder let go; the last one's leave uncounts the event.
-    pub(crate) fn release(&self, event: &Event) {
-        if event.shares.release() {
+    /// One holder let go. The last one's leave uncounts the event, and is answered by true.
+    pub(crate) fn release(&self, event: &Event) -> bool {
+        let is_last = event.shares.release();
+        if is_last {
             self.0.fetch_sub(event.cost_bytes(), Ordering::Relaxed);
         }
+        is_last
     }
 }
 
@@ -237,17 +204,17 @@ pub(crate) fn channel<C>(capacity: usize, wake: Arc<dyn Wake>) -> (Sender, Comma
     )
 }
 
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, fence};
 }
 
-#[cfg(loom)]
+#[cfg(all(loom, test))]
 mod sync {
     pub(super) use loom::sync::atomic::{AtomicBool, fence};
 }
 
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 mod queue {
     //! The queues of crossbeam.
 
@@ -314,5 +281,312 @@ mod queue {
         pub(super) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
+    }
+}
+
+#[cfg(all(loom, test))]
+mod queue {
+    //! A stand-in for crossbeam's queues that loom can follow, as weak as a queue of one producer and one consumer can
+    //! be: what is pushed is seen by a release store and an acquire load, and by nothing stronger.
+
+    use loom::sync::Arc;
+    use loom::sync::Mutex;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Ring<T> {
+        slots: Vec<Mutex<Option<T>>>,
+        pushed: AtomicUsize,
+        taken: AtomicUsize,
+    }
+
+    pub(super) struct EventSender<T>(Arc<Ring<T>>);
+    pub(super) struct EventReceiver<T>(Arc<Ring<T>>);
+
+    pub(super) fn events<T>(capacity: usize) -> (EventSender<T>, EventReceiver<T>) {
+        let ring = Arc::new(Ring {
+            slots: (0..capacity).map(|_| Mutex::new(None)).collect(),
+            pushed: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+        });
+        (EventSender(Arc::clone(&ring)), EventReceiver(ring))
+    }
+
+    impl<T> EventSender<T> {
+        pub(super) fn capacity(&self) -> usize {
+            self.0.slots.len()
+        }
+
+        pub(super) fn room(&self) -> usize {
+            let (pushed, taken) =
+                (self.0.pushed.load(Ordering::Relaxed), self.0.taken.load(Ordering::Acquire));
+            self.capacity() - (pushed - taken)
+        }
+
+        pub(super) fn push(&self, value: T) -> bool {
+            if self.room() == 0 {
+                return false;
+            }
+            let pushed = self.0.pushed.load(Ordering::Relaxed);
+            *self.0.slots[pushed % self.capacity()].lock().unwrap() = Some(value);
+            self.0.pushed.store(pushed + 1, Ordering::Release);
+            true
+        }
+    }
+
+    impl<T> EventReceiver<T> {
+        pub(super) fn try_recv(&self) -> Option<T> {
+            if self.is_empty() {
+                return None;
+            }
+            let taken = self.0.taken.load(Ordering::Relaxed);
+            let value = self.0.slots[taken % self.0.slots.len()].lock().unwrap().take();
+            self.0.taken.store(taken + 1, Ordering::Release);
+            value
+        }
+
+        pub(super) fn is_empty(&self) -> bool {
+            self.0.pushed.load(Ordering::Acquire) == self.0.taken.load(Ordering::Relaxed)
+        }
+    }
+
+    pub(super) struct CommandSender<C>(std::sync::Arc<EventSender<C>>);
+    pub(super) struct CommandReceiver<C>(EventReceiver<C>);
+
+    pub(super) fn commands<C>() -> (CommandSender<C>, CommandReceiver<C>) {
+        let (sender, receiver) = events(4);
+        (CommandSender(std::sync::Arc::new(sender)), CommandReceiver(receiver))
+    }
+
+    impl<C> Clone for CommandSender<C> {
+        fn clone(&self) -> Self {
+            Self(std::sync::Arc::clone(&self.0))
+        }
+    }
+
+    impl<C> CommandSender<C> {
+        pub(super) fn send(&self, command: C) -> Result<(), C> {
+            assert!(self.0.push(command), "a model sends at most four commands");
+            Ok(())
+        }
+    }
+
+    impl<C> CommandReceiver<C> {
+        pub(super) fn try_recv(&self) -> Option<C> {
+            self.0.try_recv()
+        }
+
+        pub(super) fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+}
+
+#[cfg(test)]
+fn delivery(text: &str) -> Delivery {
+    let arrears = Arrears::new(1, Arc::default(), Arc::default());
+    Delivery { event: Arc::new(Event::text("a", text).unwrap()), arrears: Arc::new(arrears) }
+}
+
+/// `RUSTFLAGS="--cfg loom" cargo test -p stentor --lib --target-dir target/loom channel::`
+#[cfg(all(loom, test))]
+mod models {
+    use loom::sync::Notify;
+    use loom::thread;
+
+    use super::*;
+
+    /// loom's `Notify` is what an eventfd is: a wake before the sleep ends the sleep at once.
+    struct Bell(Notify);
+
+    impl Wake for loom::sync::Arc<Bell> {
+        fn wake(&self) {
+            self.0.notify();
+        }
+    }
+
+    fn bell() -> (loom::sync::Arc<Bell>, Arc<dyn Wake>) {
+        let bell = loom::sync::Arc::new(Bell(Notify::new()));
+        (bell.clone(), Arc::new(bell))
+    }
+
+    /// If a wake-up could be lost, the shard would sleep for ever in some order of the steps, which loom reports.
+    #[test]
+    fn a_sleeping_shard_is_woken_by_an_event_in_every_order_of_steps() {
+        loom::model(|| {
+            let (bell, wake) = bell();
+            let (sender, _commands, receiver) = channel::<()>(2, wake);
+            let publisher = thread::spawn(move || {
+                for text in ["x", "y"] {
+                    sender.push(delivery(text));
+                    sender.wake();
+                }
+            });
+            let mut taken = 0;
+            while taken < 2 {
+                while receiver.try_recv().is_some() {
+                    taken += 1;
+                }
+                if taken < 2 && receiver.prepare_to_sleep() {
+                    bell.0.wait();
+                    receiver.awake();
+                }
+            }
+            publisher.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_sleeping_shard_is_woken_by_a_command_beside_an_event() {
+        loom::model(|| {
+            let (bell, wake) = bell();
+            let (sender, commands, receiver) = channel::<u8>(1, wake);
+            let publisher = thread::spawn(move || {
+                sender.push(delivery("x"));
+                sender.wake();
+            });
+            let commander = thread::spawn(move || commands.send(7).unwrap());
+            let (mut events, mut command) = (0, None);
+            while events == 0 || command.is_none() {
+                events += usize::from(receiver.try_recv().is_some());
+                command = receiver.try_command().or(command);
+                if (events == 0 || command.is_none()) && receiver.prepare_to_sleep() {
+                    bell.0.wait();
+                    receiver.awake();
+                }
+            }
+            publisher.join().unwrap();
+            commander.join().unwrap();
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Arc<Count> {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn counted(capacity: usize) -> (Arc<Count>, Sender, CommandSender<u8>, Receiver<u8>) {
+        let count = Arc::<Count>::default();
+        let (sender, commands, receiver) = channel(capacity, Arc::new(Arc::clone(&count)));
+        (count, sender, commands, receiver)
+    }
+
+    #[test]
+    fn a_shard_that_is_awake_costs_no_wake_and_one_asleep_costs_one() {
+        let (count, sender, commands, receiver) = counted(8);
+        let wakes = || count.0.load(Ordering::SeqCst);
+        sender.push(delivery("x"));
+        sender.wake();
+        assert_eq!(wakes(), 0);
+        assert!(!receiver.prepare_to_sleep(), "an event is there");
+        assert!(receiver.try_recv().is_some());
+        assert!(receiver.prepare_to_sleep());
+        commands.send(1).unwrap();
+        sender.push(delivery("y"));
+        sender.wake();
+        assert_eq!(wakes(), 1, "the first of both woke it");
+        receiver.awake();
+        assert_eq!(receiver.try_recv().map(|d| d.event.data().bytes().to_vec()), Some(b"y".to_vec()));
+        assert!(!receiver.prepare_to_sleep(), "a command is there");
+        assert_eq!(receiver.try_command(), Some(1));
+        sender.wake();
+        assert_eq!(wakes(), 1, "it did not go to sleep");
+    }
+
+    #[test]
+    fn room_is_what_is_left_of_the_capacity() {
+        let (_, sender, _, receiver) = counted(2);
+        assert_eq!((sender.capacity(), sender.room()), (2, 2));
+        sender.push(delivery("x"));
+        sender.push(delivery("y"));
+        assert_eq!(sender.room(), 0);
+        drop(receiver.try_recv());
+        assert_eq!(sender.room(), 1);
+    }
+
+    #[test]
+    fn a_command_to_a_shard_that_is_gone_comes_back_and_an_event_is_let_go() {
+        let (_, sender, commands, receiver) = counted(1);
+        drop(receiver);
+        assert_eq!(commands.send(3), Err(3));
+        sender.push(delivery("x"));
+        sender.push(delivery("y"));
+    }
+
+    #[test]
+    fn a_shard_announces_room_when_it_has_emptied_the_channel_and_now_and_then_before() {
+        struct Flag(Count);
+        impl std::task::Wake for Flag {
+            fn wake(self: Arc<Self>) {
+                self.0.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let flag = Arc::new(Flag(Count::default()));
+        let told = || flag.0.0.load(Ordering::SeqCst);
+        let waker = std::task::Waker::from(Arc::clone(&flag));
+        let (_, sender, _, receiver) = counted(1_000);
+        let room = Arc::<Room>::default();
+        sender.announce_to(&room);
+        for _ in 0..ANNOUNCE_EVERY + 1 {
+            sender.push(delivery("x"));
+        }
+        room.wait(&waker);
+        for _ in 1..ANNOUNCE_EVERY {
+            drop(receiver.try_recv());
+        }
+        assert_eq!(told(), 0);
+        drop(receiver.try_recv());
+        assert_eq!(told(), 1);
+        room.wait(&waker);
+        drop(receiver.try_recv());
+        assert!(receiver.try_recv().is_none());
+        assert_eq!(told(), 2);
+    }
+
+    #[test]
+    fn two_threads_hand_over_everything_in_order_with_a_wake_for_each_sleep() {
+        struct Unpark(thread::Thread);
+        impl Wake for Unpark {
+            fn wake(&self) {
+                self.0.unpark();
+            }
+        }
+        const EVENTS: usize = 20_000;
+        let (sender, _commands, receiver) = channel::<()>(64, Arc::new(Unpark(thread::current())));
+        let publisher = thread::spawn(move || {
+            for number in 0..EVENTS {
+                while sender.room() == 0 {
+                    thread::yield_now();
+                }
+                sender.push(delivery(&number.to_string()));
+                sender.wake();
+            }
+        });
+        let mut next = 0;
+        while next < EVENTS {
+            while let Some(delivery) = receiver.try_recv() {
+                assert_eq!(delivery.event.data().bytes(), next.to_string().as_bytes());
+                next += 1;
+            }
+            if next < EVENTS && receiver.prepare_to_sleep() {
+                let before = std::time::Instant::now();
+                thread::park_timeout(Duration::from_secs(10));
+                assert!(before.elapsed() < Duration::from_secs(9), "a wake was lost at {next}");
+                receiver.awake();
+            }
+        }
+        publisher.join().unwrap();
     }
 }

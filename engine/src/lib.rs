@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod app;
+mod arrears;
 mod channel;
 pub mod config;
 mod connection;
@@ -12,6 +13,7 @@ mod error;
 mod event;
 mod interest;
 mod keys;
+mod listeners;
 mod log;
 mod metrics;
 mod publish;
@@ -27,7 +29,8 @@ pub use app::{Admission, App, Grant, Message, Open, Refusal, Request, Response, 
 pub use config::Config;
 pub use cursor::{CURSOR_BYTES_MAX, Cursor, CursorError, Epoch, Offset, Start};
 pub use event::{Data, Event, EventError, NAME_BYTES_MAX};
+pub use keys::KEY_BYTES_MAX;
 pub use metrics::{Family, Kind, Metrics, Sample};
 pub use publish::{PublishError, Published, Publisher};
-pub use receiver::{Received, Receiver};
+pub use receiver::{Closed, Received, Receiver};
 pub use topic::{Matcher, TOPIC_BYTES_MAX, Topic, TopicError};

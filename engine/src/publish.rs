@@ -1,11 +1,14 @@
 //! The publisher: the way into the log, for any thread and any runtime.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Offset};
 use crate::event::Event;
-pub(crate) use crate::sequencer::Sequencer;
+use crate::keys::{KEY_BYTES_MAX, Recorded};
+pub(crate) use crate::sequencer::{Appended, Sequencer};
 use crate::topic::Topic;
 
 /// Publishes events. Cheap to clone; all copies publish into one log.
@@ -27,25 +30,78 @@ impl Publisher {
         Self(sequencer)
     }
 
+    /// Publishes one event. Never blocks beyond a short lock; the event is in the log, and on its way to every
+    /// subscriber, when this returns.
+    ///
+    /// # Errors
+    /// [`PublishError::Busy`], [`PublishError::EventTooLarge`], [`PublishError::Closed`].
     pub fn publish(&self, event: Event) -> Result<Cursor, PublishError> {
-        let _ = event;
-        unimplemented!()
+        let appended = self.0.publish(&mut [Arc::new(event)], None)?;
+        Ok(self.0.cursor(appended.recorded.first))
     }
 
+    /// Publishes events of any topics, all or none: they get consecutive offsets, in the order given. At most
+    /// `limits.batch_lines` events and `limits.batch_bytes` of data.
+    ///
+    /// # Errors
+    /// [`PublishError::Busy`], [`PublishError::EventTooLarge`], [`PublishError::BatchTooLong`],
+    /// [`PublishError::BatchTooLarge`], [`PublishError::Closed`].
     pub fn publish_batch(&self, events: Vec<Event>) -> Result<Vec<Cursor>, PublishError> {
-        let _ = events;
-        unimplemented!()
+        Ok(self.cursors(self.0.publish(&mut shared(events), None)?))
     }
 
-    /// The body's fingerprint is made here, of the events.
+    /// Publishes events, all or none, unless the same were published with the same `key` within the last five minutes:
+    /// then it answers what was answered then. So a publisher that does not know whether it got through may try again.
+    /// A publish that fails uses no key up. `key` has 1 to [`KEY_BYTES_MAX`](crate::KEY_BYTES_MAX) bytes.
+    ///
+    /// At most 262,144 keys are remembered; where more are used within five minutes, the oldest go earlier.
+    ///
+    /// # Errors
+    /// [`PublishError::Key`], [`PublishError::KeyReused`], and those of [`publish_batch`](Self::publish_batch).
     pub fn publish_keyed(&self, key: &str, events: Vec<Event>) -> Result<Published, PublishError> {
-        let _ = (key, events);
-        unimplemented!()
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Err(PublishError::Key { bytes: key.len() });
+        }
+        let mut events = shared(events);
+        let keyed = self.0.hashers().keyed_use(key, &events);
+        let appended = self.0.publish(&mut events, Some(keyed))?;
+        Ok(Published { cursors: self.cursors(appended), is_repeat: appended.is_repeat })
     }
 
+    /// Publishes one event, and waits where [`publish`](Self::publish) would answer `Busy`. Sleeps until there may be
+    /// room; runs on any executor. Nothing is published where the future is dropped before it is ready.
+    ///
+    /// # Errors
+    /// [`PublishError::EventTooLarge`], [`PublishError::Closed`].
     pub async fn publish_wait(&self, event: Event) -> Result<Cursor, PublishError> {
-        let _ = event;
-        unimplemented!()
+        let mut events = [Arc::new(event)];
+        let appended = poll_fn(|context| {
+            let is_busy = |answer: &Result<_, _>| matches!(answer, Err(PublishError::Busy { .. }));
+            let answer = self.0.publish(&mut events, None);
+            if !is_busy(&answer) {
+                return Poll::Ready(answer);
+            }
+            // Room that was made before this publisher waited was told to nobody, so it looks once more.
+            self.0.room().wait(context.waker());
+            let answer = self.0.publish(&mut events, None);
+            if is_busy(&answer) { Poll::Pending } else { Poll::Ready(answer) }
+        });
+        Ok(self.0.cursor(appended.await?.recorded.first))
+    }
+
+    fn cursors(&self, appended: Appended) -> Vec<Cursor> {
+        let Recorded { first, count } = appended.recorded;
+        (first.0..first.0 + u64::from(count)).map(|offset| self.0.cursor(Offset(offset))).collect()
+    }
+}
+
+fn shared(events: Vec<Event>) -> Vec<Arc<Event>> {
+    events.into_iter().map(Arc::new).collect()
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("head", &self.0.cursor(self.0.head()).to_string()).finish()
     }
 }
 
@@ -124,7 +180,7 @@ impl fmt::Display for PublishError {
                 write!(f, "batch with data of {bytes} bytes; at most {bytes_max} are allowed")
             }
             Self::Key { bytes } => {
-                write!(f, "idempotency key of {bytes} bytes; 1 to {} are allowed", crate::keys::KEY_BYTES_MAX)
+                write!(f, "idempotency key of {bytes} bytes; 1 to {} are allowed", KEY_BYTES_MAX)
             }
             Self::KeyReused => f.write_str("idempotency key was used for other events within five minutes"),
             Self::Closed => f.write_str("the engine is shut down"),

@@ -108,3 +108,6 @@ pub(crate) struct LogStatistics {
     /// The highest offset that a forgotten topic dropped.
     pub(crate) watermark: Offset,
 }
+
+#[cfg(test)]
+mod tests;
