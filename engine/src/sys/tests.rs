@@ -36,6 +36,8 @@ with_both! {
     a_send_to_a_peer_that_has_reset_fails
     a_drained_socket_is_reported_writable
     room_to_send_is_reported_at_once_and_only_while_watched
+    a_watch_begins_though_an_arrival_was_not_harvested
+    a_batch_of_failures_is_told_whole_whatever_its_size
     a_hang_up_is_seen
     bytes_come_before_the_fin_that_followed_them
     an_arrival_after_drained_is_reported_again
@@ -254,9 +256,11 @@ fn a_drained_socket_is_reported_writable(backend: Backend) {
     assert!(before.is_empty(), "it is full, and yet: {before:?}");
     client.read_exact(&mut vec![0; taken]).unwrap();
     assert_eq!(shard.until_ready("room to send", |ready| ready.writable), 7);
-    assert!(shard.fill(socket) > 0);
     // It stays watched.
-    client.read_exact(&mut vec![0; 300_000.min(taken)]).unwrap_or_default();
+    let taken = shard.fill(socket);
+    assert!(taken > 0);
+    shard.settle();
+    client.read_exact(&mut vec![0; taken]).unwrap();
     assert_eq!(shard.until_ready("room again", |ready| ready.writable), 7);
 }
 
@@ -278,6 +282,45 @@ fn room_to_send_is_reported_at_once_and_only_while_watched(backend: Backend) {
         assert!(shard.fill(socket) > 0);
         let _ = client.read(&mut vec![0; 1 << 20]).unwrap();
     }
+}
+
+fn a_watch_begins_though_an_arrival_was_not_harvested(backend: Backend) {
+    let mut shard = Shard::new(backend);
+    let (socket, mut client) = shard.connect(7);
+    shard.settle();
+    for _ in 0..30 {
+        client.write_all(b"x").unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+        shard.parked.watch_writable(socket, true);
+        shard.until_ready("room to send", |ready| ready.writable);
+        client.write_all(b"x").unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+        shard.parked.watch_writable(socket, false);
+        let (bytes, _) = shard.receive_all(socket);
+        assert!(!bytes.is_empty());
+    }
+}
+
+fn a_batch_of_failures_is_told_whole_whatever_its_size(backend: Backend) {
+    // More than the completion queue of a ring holds; with arrivals among them that must not get lost.
+    const SENDS: usize = 20_000;
+    let mut shard = Shard::new(backend);
+    let (broken, client) = shard.connect(1);
+    let others: Vec<_> = (2..100).map(|token| shard.connect(token)).collect();
+    reset_on_close(client.as_fd()).unwrap();
+    drop(client);
+    shard.until_ready("the reset", |ready| ready.error);
+    others.iter().for_each(|(_, client)| drop((&*client).write_all(b"x")));
+    let mut failed = Vec::new();
+    shard.parked.send_batch(&[Send { socket: broken, bytes: b"a" }; SENDS], &mut failed);
+    let mut told: Vec<_> = failed.iter().map(|(at, _)| *at).collect();
+    told.sort_unstable();
+    assert!(told.into_iter().eq(0..SENDS), "each once");
+    let mut arrived: Vec<_> =
+        shard.settle().iter().map(|event| event.token).filter(|token| *token > 1).collect();
+    arrived.sort_unstable();
+    arrived.dedup();
+    assert!(arrived.into_iter().eq(2..100), "each socket has its arrival");
 }
 
 fn a_hang_up_is_seen(backend: Backend) {
@@ -645,6 +688,38 @@ fn a_sleeping_task_is_woken_by_a_publisher_and_by_a_socket(backend: Backend) {
     let sleeps = block_on(backend, main).unwrap();
     assert!((20..200).contains(&sleeps), "{sleeps} sleeps for 40 wake-ups");
     drop(outside.join().unwrap());
+}
+
+/// Refuses io_uring to this thread and those that it starts, as container runtimes do.
+pub(crate) fn refuse_io_uring() {
+    const LOAD_SYSCALL: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut steps = [
+        step(LOAD_SYSCALL, 0, 0, 0),
+        step(JUMP_EQUAL, 0, 1, libc::SYS_io_uring_setup as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: takes no pointer.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the kernel reads the program and its steps during the call.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+}
+
+#[test]
+fn where_io_uring_is_refused_epoll_takes_its_place() {
+    let refused = std::thread::spawn(|| {
+        refuse_io_uring();
+        let (backend, reason) = Backend::available();
+        assert_eq!(backend, Backend::Epoll);
+        assert!(reason.unwrap().contains("not allowed"));
+        a_sleeping_task_is_woken_by_a_publisher_and_by_a_socket(backend);
+    });
+    refused.join().unwrap();
 }
 
 #[test]
