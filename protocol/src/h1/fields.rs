@@ -11,9 +11,10 @@ use super::strict::is_token_byte;
 pub(super) fn from_parsed<'b>(parsed: &[httparse::Header<'b>]) -> Result<Vec<(&'b str, &'b str)>, HeadError> {
     let mut fields = Vec::with_capacity(parsed.len());
     for field in parsed {
-        let value = core::str::from_utf8(field.value)
+        // Of what this trims, a value has only SP and HTAB.
+        let value = core::str::from_utf8(field.value.trim_ascii())
             .map_err(|_| HeadError::FieldNotUtf8 { field: field.name.into() })?;
-        fields.push((field.name, trim(value)));
+        fields.push((field.name, value));
     }
     Ok(fields)
 }
