@@ -51,7 +51,8 @@ impl CloseCode {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 
-    /// Whether `side` may begin a closing handshake with this code: 1010 is the client's, 1011 to 1014 the server's.
+    /// Whether `side` may begin a closing handshake with this code: 1010 is the client's, 1011 to 1014 the
+    /// server's.
     ///
     /// A received code is judged by [`is_sendable`](Self::is_sendable) alone: peers do send 1011 as clients.
     #[must_use]
@@ -134,7 +135,8 @@ fn cut_reason(reason: &str) -> &str {
 ///
 /// let mut closing = ClosingHandshake::new(Side::Server);
 /// closing.handle_close(Side::Client, CloseCode::NORMAL)?;
-/// assert_eq!(closing.poll_frame().unwrap().code, CloseCode::NORMAL, "a close frame is answered with its code");
+/// let answer = closing.poll_frame().unwrap();
+/// assert_eq!(answer.code, CloseCode::NORMAL, "a close frame is answered with its code");
 /// assert!(closing.is_over());
 /// # Ok::<(), stentor_protocol::ws::close::CloseError>(())
 /// ```
@@ -166,14 +168,14 @@ impl ClosingHandshake {
     /// [`CloseCode::NO_STATUS`] is a frame without a code. Asking twice is no fault: the first code stays.
     ///
     /// # Errors
-    /// [`CloseError::CodeNotAllowed`] for a code that `from` may not send; [`CloseError::Again`] for a second close
-    /// frame of the peer. The state is then unchanged.
+    /// [`CloseError::CodeNotAllowed`] for a code that `from` may not send; [`CloseError::Again`] for a second
+    /// close frame of the peer. The state is then unchanged.
     pub fn handle_close(&mut self, from: Side, code: CloseCode) -> Result<(), CloseError> {
         self.handle_close_with_reason(from, code, "")
     }
 
-    /// As [`handle_close`](Self::handle_close), with a reason for our frame; over [`REASON_BYTES_MAX`] it is cut
-    /// between two characters. The peer's reason is not kept.
+    /// As [`handle_close`](Self::handle_close), with a reason for our frame; over [`REASON_BYTES_MAX`] it is
+    /// cut between two characters. The peer's reason is not kept.
     ///
     /// # Errors
     /// As [`handle_close`](Self::handle_close).
@@ -196,7 +198,8 @@ impl ClosingHandshake {
             return Err(CloseError::Again);
         }
         self.theirs = Some(code);
-        // "When sending a Close frame in response, the endpoint typically echos the status code" (section 5.5.1).
+        // "When sending a Close frame in response, the endpoint typically echos the status code" (section
+        // 5.5.1).
         self.send(code, "");
         Ok(())
     }

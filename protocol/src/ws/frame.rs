@@ -1,4 +1,4 @@
-//! Base framing (RFC 6455 section 5.2): the head of a frame, read strictly and written in its only valid form.
+//! Base framing (RFC 6455 section 5.2): the head of a frame, read strictly and written in its shortest form.
 //!
 //! Knows nothing of messages: what a sequence of frames means is `message`'s to say.
 
@@ -83,7 +83,8 @@ pub struct FrameHead {
 impl FrameHead {
     /// Reads the head at the start of `input`: the head and its length in bytes, or `None` if more is needed.
     ///
-    /// `sender` decides whether there must be a mask. `rsv1_allowed` says whether permessage-deflate was negotiated.
+    /// `sender` decides whether there must be a mask. `rsv1_allowed` says whether permessage-deflate was
+    /// negotiated.
     ///
     /// # Errors
     /// [`FrameError`], as soon as the bytes cannot become a valid head.
@@ -121,7 +122,8 @@ impl FrameHead {
     /// Appends the head to `out`, with the length in its shortest form.
     ///
     /// # Panics
-    /// If `len` has 64 bits, or if a control frame is fragmented, compressed or over 125 bytes: no peer decides these.
+    /// If `len` has 64 bits, or if a control frame is fragmented, compressed or over 125 bytes: no peer
+    /// decides these.
     pub fn encode(&self, out: &mut Vec<u8>) {
         assert!(self.len >> 63 == 0, "a payload of {} bytes has no encoding", self.len);
         if self.opcode.is_control() {
@@ -198,14 +200,14 @@ pub fn encode_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// Appends one whole, unmasked frame whose payload is what `write` appends, so that an encoder needs no buffer of its
-/// own. `rsv1` marks a compressed message.
+/// Appends one whole, unmasked frame whose payload is what `write` appends, so that an encoder needs no
+/// buffer of its own. `rsv1` marks a compressed message.
 ///
 /// # Panics
 /// If a control frame's payload is over [`CONTROL_PAYLOAD_MAX`], or if `write` shortens its buffer.
 pub fn encode_frame_with(opcode: Opcode, rsv1: bool, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    // The head's length is known only after the payload: room for the longest, and what is too much is closed up.
+    // The head's length is known after the payload only: there is room for the longest, then it is closed up.
     out.resize(start + UNMASKED_HEAD_BYTES_MAX, 0);
     let payload_start = out.len();
     write(out);
@@ -216,8 +218,8 @@ pub fn encode_frame_with(opcode: Opcode, rsv1: bool, out: &mut Vec<u8>, write: i
     out.splice(start..payload_start, head);
 }
 
-/// Appends one whole frame masked with `key`: what a client sends. The key must be unpredictable to whoever chose the
-/// payload (section 10.3), so the caller brings the randomness.
+/// Appends one whole frame masked with `key`: what a client sends. The key must be unpredictable to whoever
+/// chose the payload (section 10.3), so the caller brings the randomness.
 ///
 /// # Panics
 /// If a control frame's payload is over [`CONTROL_PAYLOAD_MAX`].

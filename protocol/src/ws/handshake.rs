@@ -16,11 +16,12 @@ use sha1::{Digest, Sha1};
 
 use super::deflate;
 
-/// The most subprotocols, extensions, and parameters of one extension that a request may offer; browsers offer a few.
+/// The most subprotocols, extensions, and parameters of one extension that a request may offer; browsers
+/// offer a few.
 pub const OFFERS_MAX: usize = 64;
 
-/// Takes keys whose last character has bits that mean nothing: RFC 4648 section 3.5 leaves that to the reader, and no
-/// one gains by refusing such a client.
+/// Takes keys whose last character has bits that mean nothing: RFC 4648 section 3.5 leaves that to the
+/// reader, and no one gains by refusing such a client.
 const KEY_BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
@@ -31,7 +32,8 @@ pub struct Upgrade<'a> {
     pub accept_key: String,
     /// The subprotocols offered, the client's favourite first, none twice.
     pub subprotocols: Vec<&'a str>,
-    /// The extensions offered, the client's favourite first; one may stand several times with other parameters.
+    /// The extensions offered, the client's favourite first; one may stand several times with other
+    /// parameters.
     pub extensions: Vec<Extension<'a>>,
     /// The `Origin`, which every browser sends; to be held against the list of those allowed.
     pub origin: Option<&'a str>,
@@ -52,12 +54,14 @@ pub fn is_upgrade(fields: &[(&str, &str)]) -> bool {
     list_contains(fields, "upgrade", "websocket")
 }
 
-/// Makes every check of section 4.2.1 on a request's head. `is_http11` is true for HTTP/1.1 and what is compatible.
+/// Makes every check of section 4.2.1 on a request's head. `is_http11` is true for HTTP/1.1 and what is
+/// compatible.
 ///
 /// Field names are compared without regard to case; the values are without surrounding blanks.
 ///
 /// # Errors
-/// [`HandshakeError`] names the field; its [`status`](HandshakeError::status) is what the request is refused with.
+/// [`HandshakeError`] names the field; its [`status`](HandshakeError::status) is what the request is refused
+/// with.
 pub fn accept<'a>(
     method: &str,
     is_http11: bool,
@@ -104,8 +108,8 @@ pub fn choose_subprotocol<'s>(offered: &[&str], supported: &[&'s str]) -> Option
     offered.iter().find_map(|offer| supported.iter().copied().find(|name| name == offer))
 }
 
-/// Appends the whole head of the 101 answer (section 4.2.2). `fields` are further fields, as `Stentor-Cursor`; their
-/// names and values are written as they are.
+/// Appends the whole head of the 101 answer (section 4.2.2). `fields` are further fields, as
+/// `Stentor-Cursor`; their names and values are written as they are.
 pub fn write_response<'f>(
     out: &mut Vec<u8>,
     upgrade: &Upgrade<'_>,
@@ -363,7 +367,8 @@ impl HandshakeError {
     pub const fn status(self) -> u16 {
         match self {
             Self::Method => 405,
-            // RFC 9110 section 15.5.22 for a request that is none for an upgrade, RFC 6455 section 4.4 for the version.
+            // RFC 9110 section 15.5.22 for a request that is none for an upgrade, RFC 6455 section 4.4 for
+            // the version.
             Self::NoUpgrade | Self::Version => 426,
             _ => 400,
         }

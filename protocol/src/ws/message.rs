@@ -1,4 +1,5 @@
-//! Frames to messages (RFC 6455 sections 5.4 to 5.6 and 8.1): fragments, control frames between them, UTF-8, limits.
+//! Frames to messages (RFC 6455 sections 5.4 to 5.6 and 8.1): fragments, control frames between them, UTF-8,
+//! limits.
 //!
 //! Between messages a decoder owns no heap, so whoever parks a connection may drop it and make another.
 
@@ -110,7 +111,8 @@ enum End {
 }
 
 impl MessageDecoder {
-    /// A decoder for our `side` of a connection: a server reads a client's frames. `deflate` is what was negotiated.
+    /// A decoder for our `side` of a connection: a server reads a client's frames. `deflate` is what was
+    /// negotiated.
     #[must_use]
     pub const fn new(side: Side, limits: Limits, deflate: Option<deflate::Params>) -> Self {
         Self {
@@ -127,14 +129,15 @@ impl MessageDecoder {
         }
     }
 
-    /// Reads `input` up to the end of the next message or control frame: how many bytes were used, and what came.
+    /// Reads `input` up to the end of the next message or control frame: how many bytes were used, and what
+    /// came.
     ///
-    /// Without an [`Incoming`] all of `input` was used and more is needed. After a close frame everything is used and
-    /// nothing comes.
+    /// Without an [`Incoming`] all of `input` was used and more is needed. After a close frame everything is
+    /// used and nothing comes.
     ///
     /// # Errors
-    /// [`MessageError`], as soon as the bytes cannot become a valid message within the limits; the same error again
-    /// from then on. Nothing is held then.
+    /// [`MessageError`], as soon as the bytes cannot become a valid message within the limits; the same error
+    /// again from then on. Nothing is held then.
     pub fn decode(&mut self, input: &[u8]) -> Result<(usize, Option<Incoming>), MessageError> {
         match self.end {
             Some(End::Closed) => return Ok((input.len(), None)),
@@ -154,8 +157,8 @@ impl MessageDecoder {
         result
     }
 
-    /// Whether nothing is held: no part of a frame or message, and no window. Such a decoder may be dropped and made
-    /// again, unless a close frame or an error ended it.
+    /// Whether nothing is held: no part of a frame or message, and no window. Such a decoder may be dropped
+    /// and made again, unless a close frame or an error ended it.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         self.head_len == 0 && self.frame.is_none() && self.message.is_none() && self.decompressor.is_none()
@@ -172,7 +175,7 @@ impl MessageDecoder {
         loop {
             let Some(frame) = self.frame else {
                 let Some(head) = self.read_head(&mut rest)? else { return Ok((input.len(), None)) };
-                self.begin(head, rest.len())?;
+                self.begin(head)?;
                 self.frame = Some(Frame { head, read: 0 });
                 continue;
             };
@@ -216,8 +219,8 @@ impl MessageDecoder {
         Ok(Some(head))
     }
 
-    /// Judges a frame by its head, before any of its payload is held. `available` bytes of it are there already.
-    fn begin(&mut self, head: FrameHead, available: usize) -> Result<(), MessageError> {
+    /// Judges a frame by its head, before any of its payload is held.
+    fn begin(&mut self, head: FrameHead) -> Result<(), MessageError> {
         match (head.opcode, &mut self.message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
             (Opcode::Continuation, None) => return Err(MessageError::ContinuationOfNothing),
@@ -242,10 +245,6 @@ impl MessageDecoder {
         message.wire_bytes = message.wire_bytes.saturating_add(head.len);
         if message.wire_bytes > bytes_max {
             return Err(MessageError::TooBig { bytes_max: self.limits.message_bytes_max });
-        }
-        if !message.is_compressed && head.fin && head.len <= available as u64 {
-            // All of it is here: one allocation of exactly its size.
-            message.data.reserve_exact(head.len as usize);
         }
         Ok(())
     }
@@ -274,8 +273,10 @@ impl MessageDecoder {
             if let Some(key) = key {
                 mask::unmask(unmasked, key, offset);
             }
-            decompressor.decompress(unmasked, &mut message.data, self.limits.message_bytes_max)?;
+            let result = decompressor.decompress(unmasked, &mut message.data, self.limits.message_bytes_max);
+            // The text first, so that the first fault is told however the bytes were cut.
             message.check_text()?;
+            result?;
             offset += piece.len() as u64;
         }
         Ok(())
@@ -309,7 +310,9 @@ impl MessageDecoder {
             return Ok(());
         }
         let Some(decompressor) = &mut self.decompressor else { return Ok(()) };
-        decompressor.finish(&mut message.data, self.limits.message_bytes_max)?;
+        let result = decompressor.finish(&mut message.data, self.limits.message_bytes_max);
+        message.check_text()?;
+        result?;
         if !decompressor.has_context_takeover() {
             self.decompressor = None;
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! request head → handshake::accept → deflate::negotiate → handshake::write_response
-//! bytes → message::MessageDecoder (frame, mask, deflate) → Incoming        Incoming::Close → close::ClosingHandshake
+//! bytes → message::MessageDecoder (frame, mask, deflate) → Incoming
+//! Incoming::Close → close::ClosingHandshake → CloseFrame
 //! ```
 
 pub mod close;
@@ -12,8 +13,8 @@ pub mod handshake;
 pub mod mask;
 pub mod message;
 
-/// One of the two ends of a WebSocket connection. They differ in who masks (RFC 6455 section 5.3) and in who may
-/// send which close code (section 7.4.1).
+/// One of the two ends of a WebSocket connection. They differ in who masks (RFC 6455 section 5.3) and in who
+/// may send which close code (section 7.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The end that sent the opening handshake; it masks every frame.

@@ -86,7 +86,8 @@ fn each_fault_of_section_4_2_1_is_refused_with_its_field_and_status() {
     let key = "Sec-WebSocket-Key";
     let version = "Sec-WebSocket-Version";
     let protocol = "Sec-WebSocket-Protocol";
-    let table: &[(Vec<(&str, &str)>, HandshakeError, u16, &str)] = &[
+    type Row<'a> = (Vec<(&'a str, &'a str)>, HandshakeError, u16, &'a str);
+    let table: &[Row<'_>] = &[
         (without("Host"), Missing { field: "Host" }, 400, "Host"),
         (with_also("host", "b"), Repeated { field: "Host" }, 400, "Host"),
         (without("Upgrade"), NoUpgrade, 426, "Upgrade"),
