@@ -7,12 +7,23 @@
 //! Everything here runs as a task of one shard's runtime. What a parked connection does is the shard's.
 
 mod admission;
+mod answer;
+mod asked;
+mod cors;
 mod deadlines;
+mod http1;
+mod poll;
+mod publish;
 mod request;
+mod routes;
 mod serve;
+mod socket;
+mod subscribe;
+mod upgrade;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,11 +62,39 @@ pub(crate) struct Local {
     deadlines: Deadlines,
     /// Connections that are being refused.
     refusing: Cell<usize>,
+    /// How old cursors are.
+    heads: RefCell<poll::Heads>,
+    /// The state of the jitter; 0 before the first use.
+    jitter: Cell<u64>,
+}
+
+impl Local {
+    /// Good enough to spread things (xorshift64*).
+    fn random(&self) -> u64 {
+        let mut state = self.jitter.get();
+        if state == 0 {
+            state = RandomState::new().hash_one(0) | 1;
+        }
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.jitter.set(state);
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32
+    }
 }
 
 impl Context {
     fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// A reconnection time, jittered so that those who were sent away together do not come back together; at least
+    /// `seconds`.
+    fn retry_ms(&self, seconds: u32) -> u32 {
+        let timing = &self.config.timing;
+        let least = timing.retry_ms_min.max(seconds.saturating_mul(1_000));
+        let spread = timing.retry_ms_max.saturating_sub(timing.retry_ms_min);
+        least.saturating_add((self.local.random() % (u64::from(spread) + 1)) as u32)
     }
 }
 
@@ -114,3 +153,6 @@ pub(crate) struct Subscription {
     /// The request, for [`crate::App::subscribe`] of later commands; only where `is_v1`.
     pub request: Option<Box<OwnedRequest>>,
 }
+
+#[cfg(test)]
+mod tests;
