@@ -220,15 +220,8 @@ impl Engine {
             config,
         });
         let is_over = Arc::new(AtomicBool::new(false));
-        let mut engine = Self {
-            shared,
-            threads: Vec::new(),
-            addresses,
-            shards: count,
-            backend,
-            backend_reason,
-            is_over,
-        };
+        let mut engine =
+            Self { shared, threads: Vec::new(), addresses, shards: count, backend, backend_reason, is_over };
         let (ready, started) = std::sync::mpsc::channel();
         for (number, ((receiver, eventfd), listeners)) in receivers.into_iter().zip(listeners).enumerate() {
             let shared = Arc::clone(&engine.shared);

@@ -7,6 +7,7 @@ use super::slots::{NONE, SlotId, State, flag};
 use super::{Action, Batch, Closing, Extra, Outcome, OwnedMessage, Purpose, Shard};
 use crate::app::{Message, Reply};
 use crate::cursor::Offset;
+use crate::metrics::Ended;
 use crate::transport::{self, Encoding, End, Framing, Transport};
 
 /// Seconds that the peer of a closing handshake has to say its close.

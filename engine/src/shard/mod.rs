@@ -406,7 +406,10 @@ impl Shard {
 
     /// Subscribers that are served from the log.
     pub(crate) fn behind(&self) -> usize {
-        (0..self.sets.capacity()).filter_map(|number| self.sets.get(number)).map(|s| s.behind_count as usize).sum()
+        (0..self.sets.capacity())
+            .filter_map(|number| self.sets.get(number))
+            .map(|s| s.behind_count as usize)
+            .sum()
     }
 
     /// Subscribers of this shard by transport, in the order of [`Transport::ALL`].

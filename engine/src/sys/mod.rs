@@ -30,6 +30,7 @@ mod parked;
 mod ring;
 mod runtime;
 mod sockopt;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -39,10 +40,11 @@ use std::time::Duration;
 
 pub(crate) use buffers::Received;
 pub(crate) use eventfd::{EventFd, Sleeper};
-pub use limits::{DescriptorLimit, Signal, Signals};
-pub(crate) use limits::{allowed_cpus, descriptor_limit, pin_thread, raise_descriptor_limit};
+pub use limits::{DescriptorLimit, Signal, Signals, descriptor_limit, raise_descriptor_limit};
+pub(crate) use limits::{allowed_cpus, pin_thread};
 pub(crate) use runtime::block_on;
 pub(crate) use sockopt::{SocketOptions, accept, listen, peer_address, reset_on_close};
+pub(crate) use stream::Stream;
 
 /// Names a parked socket, from [`ParkedSet::add`] until it is closed or taken back; then the name is given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
