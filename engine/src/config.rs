@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// What an engine is started with. Each field has the default that `stentor` documents; units stand last in names.
+/// What an engine is started with. Each field has the default that `stentor` documents; units stand last in
+/// names.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -91,7 +92,8 @@ pub struct Limits {
     pub channel_events: usize,
     /// Ceiling of the kernel's send buffer of a subscriber, in bytes.
     pub send_buffer_bytes: usize,
-    /// Bytes that the kernel may hold unsent of a subscriber before it counts as not writable (`TCP_NOTSENT_LOWAT`).
+    /// Bytes that the kernel may hold unsent of a subscriber before it counts as not writable
+    /// (`TCP_NOTSENT_LOWAT`).
     pub unsent_bytes: usize,
     /// Share of `retention.all_bytes` that half-sent runs may hold; past it the slowest subscriber is reset.
     pub half_sent_percent: u8,
@@ -168,7 +170,8 @@ impl Default for Timing {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cors {
-    /// Origins as browsers send them (`https://example.com`), or `*` for all. The server's own origin needs no entry.
+    /// Origins as browsers send them (`https://example.com`), or `*` for all. The server's own origin needs
+    /// no entry.
     pub origins: Vec<String>,
     /// Whether pages of those origins may send cookies; not with `*`.
     pub credentials: bool,
@@ -277,7 +280,8 @@ impl Limits {
         ] {
             at_least(key, value, 1)?;
         }
-        // Shorter heads would refuse ordinary browsers; the ceiling bounds what one connection may have us hold.
+        // Shorter heads would refuse ordinary browsers; the ceiling bounds what one connection may have us
+        // hold.
         at_least("limits.head_bytes", self.head_bytes as u64, 1 << 10)?;
         at_most("limits.head_bytes", self.head_bytes as u64, 1 << 20)?;
         at_most("limits.event_bytes", self.event_bytes as u64, 256 << 20)?;
@@ -290,9 +294,11 @@ impl Limits {
         at_most("limits.send_buffer_bytes", self.send_buffer_bytes as u64, i32::MAX as u64 / 2)?;
         at_most("limits.unsent_bytes", self.unsent_bytes as u64, i32::MAX as u64)?;
         not_below("limits.batch_bytes", self.batch_bytes, "limits.event_bytes", self.event_bytes)?;
-        // A batch goes into a channel whole or not at all, so an empty channel must have room for the largest.
+        // A batch goes into a channel whole or not at all, so an empty channel must have room for the
+        // largest.
         not_below("limits.channel_events", self.channel_events, "limits.batch_lines", self.batch_lines)?;
-        // The log drops an event that is larger than all of it: such an event would be accepted and never kept.
+        // The log drops an event that is larger than all of it: such an event would be accepted and never
+        // kept.
         not_below("retention.all_bytes", retention.all_bytes, "limits.event_bytes", self.event_bytes)
     }
 }
@@ -340,8 +346,8 @@ impl Cors {
     }
 }
 
-/// Whether `origin` is written as browsers serialize one (WHATWG HTML, "ASCII serialization of an origin"): anything
-/// else would never be equal to what they send.
+/// Whether `origin` is written as browsers serialize one (WHATWG HTML, "ASCII serialization of an origin"):
+/// anything else would never be equal to what they send.
 fn check_origin(origin: &str) -> Result<(), &'static str> {
     const FORM: &str = "is no origin; it is `scheme://host` or `scheme://host:port`";
     let (scheme, authority) = origin.split_once("://").ok_or(FORM)?;

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser};
 
 const AFTER_HELP: &str = "\
-Each key of the configuration file can also be given in the environment, as STENTOR_ and the key in upper case with
-`_` for `.`: STENTOR_LIMITS_CONNECTIONS, STENTOR_OPEN_PUBLISH; lists are split at commas.
+Each key of the configuration file can also be given in the environment, as STENTOR_ and the key in upper
+case with `_` for `.`: STENTOR_LIMITS_CONNECTIONS, STENTOR_OPEN_PUBLISH; lists are split at commas.
 A flag beats the environment, which beats the file, which beats the default.
 
-Exit status: 0 after a clean drain, 1 after a failure, 2 for a bad command line or configuration, 3 if the drain time
-was over before all connections had ended, 128 and the signal's number after a second signal.";
+Exit status: 0 after a clean drain, 1 after a failure, 2 for a bad command line or configuration, 3 if the
+drain time was over before all connections had ended, 128 and the signal's number after a second signal.";
 
 /// Publishes events over HTTP to subscribers on every web transport.
 #[derive(Debug, Parser)]
-#[command(name = "stentor", version, about, after_help = AFTER_HELP)]
+#[command(name = "stentor", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     /// Where to listen; may be given more than once [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -61,7 +61,8 @@ pub(crate) struct Cli {
     pub(crate) print_config: bool,
 }
 
-/// One value that a flag gives: the flag, the key of the configuration, the value as text (lists split at commas).
+/// One value that a flag gives: the flag, the key of the configuration, the value as text (lists split at
+/// commas).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Flag {
     pub(crate) flag: String,

@@ -11,7 +11,8 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// # Errors
 /// Why `level` is neither a level nor directives.
 pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
-    // The filter itself takes a bare word for the name of a module, so that a misspelt level would silence everything.
+    // The filter itself takes a bare word for the name of a module, so that a misspelt level would silence
+    // everything.
     for part in level.split(',') {
         let named = part.rsplit('=').next().unwrap_or(part).trim();
         if !LEVELS.contains(&named.to_ascii_lowercase().as_str()) {

@@ -14,65 +14,39 @@ pub(crate) struct Page {
 impl Page {
     /// Appends a figure that only grows; its name ends in `_total`.
     pub(crate) fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.head(name, "counter", help);
-        self.sample(name, &[], value);
+        self.family(name, "counter", help, [(None, value)]);
     }
 
     /// Appends a figure that goes up and down.
     pub(crate) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.head(name, "gauge", help);
-        self.sample(name, &[], value);
+        self.family(name, "gauge", help, [(None, value)]);
     }
 
-    /// Appends one figure for each value of `label`, as counters.
-    pub(crate) fn counters<V: Display>(
+    /// Appends the figures of one name: each with the name and value of its label, if it has one. `kind` is
+    /// `counter` or `gauge`.
+    pub(crate) fn family<'a, V: Display>(
         &mut self,
         name: &str,
+        kind: &str,
         help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (String, V)>,
+        samples: impl IntoIterator<Item = (Option<(&'a str, &'a str)>, V)>,
     ) {
-        self.head(name, "counter", help);
-        for (of, value) in values {
-            self.sample(name, &[(label, &of)], value);
-        }
-    }
-
-    /// Appends one figure for each value of `label`, as gauges.
-    pub(crate) fn gauges<V: Display>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (String, V)>,
-    ) {
-        self.head(name, "gauge", help);
-        for (of, value) in values {
-            self.sample(name, &[(label, &of)], value);
+        debug_assert!(is_name(name), "{name} is no name of a metric");
+        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        for (label, value) in samples {
+            self.text.push_str(name);
+            if let Some((label, of)) = label {
+                let of = of.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                let _ = write!(self.text, "{{{label}=\"{of}\"}}");
+            }
+            let _ = writeln!(self.text, " {value}");
         }
     }
 
     /// The whole page.
     pub(crate) fn into_text(self) -> String {
         self.text
-    }
-
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        debug_assert!(is_name(name), "{name} is no name of a metric");
-        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.text.push_str(name);
-        for (i, (label, of)) in labels.iter().enumerate() {
-            let of = of.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.text, "{}{label}=\"{of}\"", if i == 0 { '{' } else { ',' });
-        }
-        if !labels.is_empty() {
-            self.text.push('}');
-        }
-        let _ = writeln!(self.text, " {value}");
     }
 }
 
@@ -81,14 +55,11 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// The figures of the process that tell an operator most: what it is, since when, and how much memory it holds.
+/// The figures of the process that tell an operator most: what it is, since when, and how much memory it
+/// holds.
 pub(crate) fn write_process(page: &mut Page) {
-    page.gauges(
-        "stentor_build_info",
-        "Always 1; the version is the label.",
-        "version",
-        [(env!("CARGO_PKG_VERSION").to_owned(), 1)],
-    );
+    let version = Some(("version", env!("CARGO_PKG_VERSION")));
+    page.family("stentor_build_info", "gauge", "Always 1; the version is the label.", [(version, 1)]);
     if let Some(bytes) = resident_bytes() {
         page.gauge("process_resident_memory_bytes", "Memory that the process holds, in bytes.", bytes);
     }
@@ -109,12 +80,8 @@ mod tests {
     fn each_family_has_its_help_and_type_before_its_figures() {
         let mut page = Page::default();
         page.counter("stentor_published_total", "Events published.", 3);
-        page.gauges(
-            "stentor_subscribers",
-            "Subscribers.",
-            "transport",
-            [("sse".into(), 1), ("poll".into(), 2)],
-        );
+        let samples = [(Some(("transport", "sse")), 1), (Some(("transport", "poll")), 2)];
+        page.family("stentor_subscribers", "gauge", "Subscribers.", samples);
         assert_eq!(
             page.into_text(),
             "# HELP stentor_published_total Events published.\n\
@@ -130,7 +97,7 @@ mod tests {
     #[test]
     fn what_would_end_a_line_or_a_label_is_escaped() {
         let mut page = Page::default();
-        page.counters("a_total", "back\\slash\nline", "l", [("q\"b\\n\n".into(), 1.5)]);
+        page.family("a_total", "counter", "back\\slash\nline", [(Some(("l", "q\"b\\n\n")), 1.5)]);
         assert_eq!(
             page.into_text(),
             "# HELP a_total back\\\\slash\\nline\n# TYPE a_total counter\na_total{l=\"q\\\"b\\\\n\\n\"} 1.5\n"

@@ -1,12 +1,13 @@
-//! The live page and its two assets, built into the binary.
+//! The live page and its assets, built into the binary.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use stentor::{Request, Response};
 
 /// What the live page may load and do: nothing but its own files, streams from here, and frames from here.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-    frame-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    connect-src 'self'; frame-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
 
 struct Asset {
     path: &'static str,
@@ -14,8 +15,13 @@ struct Asset {
     body: &'static str,
 }
 
-const ASSETS: [Asset; 3] = [
+const ASSETS: [Asset; 4] = [
     Asset { path: "/", content_type: "text/html; charset=utf-8", body: include_str!("../page/index.html") },
+    Asset {
+        path: "/transports.js",
+        content_type: "text/javascript; charset=utf-8",
+        body: include_str!("../page/transports.js"),
+    },
     Asset {
         path: "/app.js",
         content_type: "text/javascript; charset=utf-8",
@@ -33,7 +39,8 @@ pub(crate) fn has(path: &str) -> bool {
     ASSETS.iter().any(|asset| asset.path == path)
 }
 
-/// Answers with the page or the asset at the path of `request`: 304 if the browser has it already (RFC 9110 §13.1.2).
+/// Answers with the page or the asset at the path of `request`: 304 if the browser has it already (RFC 9110
+/// §13.1.2).
 pub(crate) fn answer(request: &Request<'_>) -> Option<Response> {
     let asset = ASSETS.iter().find(|asset| asset.path == request.path)?;
     let tag = entity_tag(asset.body);
@@ -89,9 +96,12 @@ mod tests {
 
     #[test]
     fn each_asset_has_its_type_and_a_tag_that_brings_a_304() {
-        for (path, content_type) in
-            [("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css")]
-        {
+        for (path, content_type) in [
+            ("/", "text/html"),
+            ("/app.js", "text/javascript"),
+            ("/transports.js", "text/javascript"),
+            ("/style.css", "text/css"),
+        ] {
             assert!(has(path));
             let response = get(path, &[]).unwrap();
             assert_eq!(response.status, 200);
@@ -120,6 +130,16 @@ mod tests {
             scripts.all(|script| script[..script.find('>').unwrap_or(0)].contains("src=")),
             "script in the page"
         );
-        assert!(html.contains("app.js") && html.contains("style.css"));
+        // Whatever the page and its scripts load by name is there.
+        let sources = ASSETS.iter().flat_map(|asset| asset.body.split(['"', '\'']));
+        let loaded: Vec<&str> = sources
+            .filter(|text| {
+                !text.contains([' ', '\n', '(']) && (text.ends_with(".js") || text.ends_with(".css"))
+            })
+            .collect();
+        assert!(loaded.len() >= 3, "{loaded:?}");
+        for path in loaded {
+            assert!(has(&format!("/{}", path.trim_start_matches("./").trim_start_matches('/'))), "{path}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The life of the process once the engine runs: waits for a signal or a failure, drains, and says how it ended.
+//! The life of the process once the engine runs: waits for a signal or a failure, drains, and says how it
+//! ended.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The tokens that allow publishing: their file, and a comparison that does not tell how much of a guess was right.
+//! The tokens that allow publishing: their file, and a comparison that does not tell how much of a guess was
+//! right.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -32,7 +33,8 @@ impl Tokens {
             if token.is_empty() || token.starts_with('#') {
                 continue;
             }
-            // RFC 6750 §2.1 has fewer characters still; a blank would never come back out of the header field.
+            // RFC 6750 §2.1 has fewer characters still; a blank would never come back out of the header
+            // field.
             if token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|b| b.is_ascii_graphic()) {
                 return Err(format!(
                     "line {line} is no token; that is 1 to {TOKEN_BYTES_MAX} visible ASCII characters"
@@ -47,8 +49,8 @@ impl Tokens {
         }
     }
 
-    /// Whether `guess` is one of them. Takes as long for a guess that is nearly right as for one that is all wrong;
-    /// only the lengths of the tokens can show in the time.
+    /// Whether `guess` is one of them. Takes as long for a guess that is nearly right as for one that is all
+    /// wrong; only the lengths of the tokens can show in the time.
     pub(crate) fn contain(&self, guess: &str) -> bool {
         // Every token is compared, also after one was found equal.
         self.0.iter().fold(false, |found, token| found | is_equal(token, guess.as_bytes()))

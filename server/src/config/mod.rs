@@ -1,5 +1,5 @@
-//! What the server is started with: defaults, then the file, then the environment, then the flags, each over the one
-//! before. Every fault names its key, and who set it.
+//! What the server is started with: defaults, then the file, then the environment, then the flags, each over
+//! the one before. Every fault names its key, and who set it.
 
 mod keys;
 mod print;
@@ -202,7 +202,8 @@ impl Layers {
 }
 
 impl Settings {
-    /// Whether everyone who can reach the server may publish: said so, or nothing was said and only this machine can.
+    /// Whether everyone who can reach the server may publish: said so, or nothing was said and only this
+    /// machine can.
     pub(crate) fn is_publish_open(&self) -> bool {
         self.server.publish_token_file.is_none() && (self.server.open_publish || self.is_loopback())
     }
@@ -226,8 +227,8 @@ impl Settings {
             return Err((
                 "listen",
                 format!(
-                    "{address} is not a loopback address, and everyone who reaches it could publish: name who may \
-                     with --publish-token-file FILE, or say --open-publish"
+                    "{address} is not a loopback address, and everyone who reaches it could publish: name \
+                     who may with --publish-token-file FILE, or say --open-publish"
                 ),
             ));
         }
@@ -269,8 +270,8 @@ fn to_table_of_server_keys(table: &Table) -> Table {
 
 const SERVER_KEYS: [&str; 5] = ["open_publish", "page", "drain_seconds", "log_level", "log_format"];
 
-/// The values of a file with their full keys. A section that is none of ours comes out with its own keys, so that the
-/// first of them is refused.
+/// The values of a file with their full keys. A section that is none of ours comes out with its own keys, so
+/// that the first of them is refused.
 fn leaves(table: Table) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     for (key, value) in table {
