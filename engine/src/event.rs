@@ -1,6 +1,7 @@
 //! What is published: one item with its topic, optional name and data.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::cursor::Offset;
 use crate::topic::Topic;
@@ -58,12 +59,44 @@ pub struct Event {
     pub(crate) offset: Offset,
     /// Milliseconds since 1970, given by the sequencer; 0 before.
     pub(crate) time_ms: u64,
+    /// Who of the log and the shards still has it.
+    pub(crate) shares: Shares,
 }
+
+/// How many of the log and the shards still have an event: its bytes count until the last one lets go. What an
+/// embedder keeps is not counted. A copy of an event is nobody's yet.
+#[derive(Debug, Default)]
+pub(crate) struct Shares(AtomicU8);
+
+impl Shares {
+    pub(crate) fn set(&self, holders: u8) {
+        self.0.store(holders, Ordering::Relaxed);
+    }
+
+    /// Whether this was the last share. An event that nobody counted has none.
+    pub(crate) fn release(&self) -> bool {
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |shares| shares.checked_sub(1)) == Ok(1)
+    }
+}
+
+impl Clone for Shares {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Shares {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Shares {}
 
 impl Event {
     /// An event of any kind of data.
     pub fn new(topic: Topic, data: Data) -> Self {
-        Self { topic, name: None, data, offset: Offset::START, time_ms: 0 }
+        Self { topic, name: None, data, offset: Offset::START, time_ms: 0, shares: Shares::default() }
     }
 
     /// An event of text.

@@ -1,0 +1,71 @@
+//! A subject beside its floor: criterion gives the times of both, and the ratio of the two is printed.
+//!
+//! The ratio is taken from short rounds of floor and subject in turn, as the median of the rounds' ratios:
+//! what slows the machine for a moment slows both sides of a round.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+
+/// Odd, so that the median is a round of its own.
+const ROUNDS: usize = 51;
+/// How long one side of a round takes: long beside the clock's grain, short beside what else the machine
+/// does.
+const ROUND_SIDE: Duration = Duration::from_millis(1);
+
+/// Benches `subject` beside `floor`, under `name`; both handle `bytes` bytes an iteration.
+pub fn beside<F, S>(
+    criterion: &mut Criterion,
+    name: &str,
+    bytes: usize,
+    (floor_name, mut floor): (&str, impl FnMut() -> F),
+    mut subject: impl FnMut() -> S,
+) {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Bytes(bytes as u64));
+    group.bench_function(BenchmarkId::new("floor", floor_name), |bench| bench.iter(&mut floor));
+    let mut is_selected = false;
+    group.bench_function("subject", |bench| {
+        is_selected = true;
+        bench.iter(&mut subject);
+    });
+    group.finish();
+    // Without `--bench`, as under `cargo test`, each bench is only seen to run.
+    if is_selected && std::env::args().any(|argument| argument == "--bench") {
+        let (ratio, nanoseconds) = ratio_of(&mut floor, &mut subject);
+        println!("{name}: {ratio:.2} × {floor_name} ({nanoseconds:.0} ns for {bytes} bytes)\n");
+    }
+}
+
+/// How many times the floor the subject costs, and the subject's time an iteration in nanoseconds.
+fn ratio_of<F, S>(floor: &mut impl FnMut() -> F, subject: &mut impl FnMut() -> S) -> (f64, f64) {
+    let (floor_count, subject_count) = (count_of(floor), count_of(subject));
+    let mut rounds: Vec<(f64, f64)> = (0..ROUNDS)
+        .map(|_| {
+            let floor = time_of(floor, floor_count);
+            let subject = time_of(subject, subject_count);
+            (subject / floor, subject)
+        })
+        .collect();
+    rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+    rounds[ROUNDS / 2]
+}
+
+/// How many iterations fill one side of a round.
+fn count_of<T>(work: &mut impl FnMut() -> T) -> u32 {
+    let mut count = 1;
+    while time_of(work, count) * f64::from(count) < ROUND_SIDE.as_nanos() as f64 {
+        count *= 2;
+    }
+    count
+}
+
+/// Nanoseconds an iteration.
+fn time_of<T>(work: &mut impl FnMut() -> T, count: u32) -> f64 {
+    let start = Instant::now();
+    for _ in 0..count {
+        black_box(work());
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(count)
+}
