@@ -16,4 +16,5 @@ pub use app::{Admission, App, Grant, Message, Open, Refusal, Request, Response, 
 pub use config::Config;
 pub use cursor::{CURSOR_BYTES_MAX, Cursor, CursorError, Epoch, Offset, Start};
 pub use event::{Data, Event, EventError, NAME_BYTES_MAX};
+pub use sys::{DescriptorLimit, descriptor_limit, raise_descriptor_limit};
 pub use topic::{Matcher, TOPIC_BYTES_MAX, Topic, TopicError};
