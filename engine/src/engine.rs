@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -143,7 +143,7 @@ impl std::error::Error for DrainError {}
 /// A running engine. Dropping it ends its threads at once; [`Engine::drain`] ends connections in an orderly way first.
 pub struct Engine {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
     shards: usize,
     backend: Backend,
@@ -220,8 +220,15 @@ impl Engine {
             config,
         });
         let is_over = Arc::new(AtomicBool::new(false));
-        let mut engine =
-            Self { shared, threads: Vec::new(), addresses, shards: count, backend, backend_reason, is_over };
+        let engine = Self {
+            shared,
+            threads: Mutex::default(),
+            addresses,
+            shards: count,
+            backend,
+            backend_reason,
+            is_over,
+        };
         let (ready, started) = std::sync::mpsc::channel();
         for (number, ((receiver, eventfd), listeners)) in receivers.into_iter().zip(listeners).enumerate() {
             let shared = Arc::clone(&engine.shared);
@@ -238,7 +245,8 @@ impl Engine {
                 }
             };
             let spawned = std::thread::Builder::new().name(format!("shard-{number}")).spawn(thread);
-            engine.threads.push(spawned.map_err(system("a thread"))?);
+            let spawned = spawned.map_err(system("a thread"))?;
+            engine.threads.lock().unwrap_or_else(PoisonError::into_inner).push(spawned);
         }
         drop(ready);
         for _ in 0..count {
@@ -256,7 +264,7 @@ impl Engine {
     }
 
     /// Drops from the log what is too old, for as long as the engine lives.
-    fn keep_retention(&mut self) -> Result<(), StartError> {
+    fn keep_retention(&self) -> Result<(), StartError> {
         let (shared, is_over) = (Arc::clone(&self.shared), Arc::clone(&self.is_over));
         let work = move || {
             while !is_over.load(Ordering::Acquire) {
@@ -265,7 +273,8 @@ impl Engine {
             }
         };
         let thread = std::thread::Builder::new().name("retention".into()).spawn(work);
-        self.threads.push(thread.map_err(|source| StartError::System { what: "a thread", source })?);
+        let thread = thread.map_err(|source| StartError::System { what: "a thread", source })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
     }
 
@@ -318,11 +327,11 @@ impl Engine {
 
     /// Ends all connections in an orderly way, within `within`: new ones are refused, long polls answered, WebSockets
     /// closed with 1001, streams ended, spread over the first half of the time so that not all come back at once
-    /// somewhere else. Blocks the calling thread; publishing is closed at the end.
+    /// somewhere else. Blocks the calling thread; publishing is closed and the threads have ended when it returns.
     ///
     /// # Errors
     /// [`DrainError::Timeout`] if connections were left when the time was over.
-    pub fn drain(mut self, within: Duration) -> Result<(), DrainError> {
+    pub fn drain(&self, within: Duration) -> Result<(), DrainError> {
         run::begin_drain(&self.shared);
         let begun = Instant::now();
         let spread = within / 2;
@@ -338,13 +347,14 @@ impl Engine {
         if left > 0 { Err(DrainError::Timeout { connections: left }) } else { Ok(()) }
     }
 
-    fn stop(&mut self) {
+    fn stop(&self) {
         self.shared.sequencer.close();
         self.is_over.store(true, Ordering::Release);
         for command in &self.shared.commands {
             let _ = command.send(Box::new(|local| local.stop()));
         }
-        for thread in self.threads.drain(..) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             thread.thread().unpark();
             let _ = thread.join();
         }

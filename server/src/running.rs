@@ -11,8 +11,6 @@ use crate::metrics_page::Page;
 pub(crate) trait Running: Send + Sync {
     /// Whether it lets no new subscriber in, because it is about to end.
     fn is_draining(&self) -> bool;
-    /// What is broken, if anything is: then the process must end.
-    fn failure(&self) -> Option<String>;
     /// Ends all connections, spread over at most `time`.
     fn drain(&self, time: Duration) -> Result<(), String>;
     /// Appends its figures.
@@ -28,6 +26,38 @@ pub(crate) trait Running: Send + Sync {
 /// # Errors
 /// Why it cannot be started, in one line.
 pub(crate) fn start(config: stentor::Config, app: ServerApp) -> Result<Arc<dyn Running>, String> {
-    let _ = (config, app);
-    Err("the engine cannot be started yet".into())
+    let engine = stentor::Engine::builder().config(config).start(app).map_err(|error| error.to_string())?;
+    Ok(Arc::new(engine))
+}
+
+impl Running for stentor::Engine {
+    fn is_draining(&self) -> bool {
+        stentor::Engine::is_draining(self)
+    }
+
+    fn drain(&self, time: Duration) -> Result<(), String> {
+        stentor::Engine::drain(self, time).map_err(|error| error.to_string())
+    }
+
+    fn write_metrics(&self, page: &mut Page) {
+        for family in self.metrics() {
+            let kind = match family.kind {
+                stentor::Kind::Counter => "counter",
+                _ => "gauge",
+            };
+            let samples = family.samples.iter().map(|sample| (sample.label, sample.value));
+            page.family(family.name, kind, family.help, samples);
+        }
+    }
+
+    fn local_addrs(&self) -> Vec<SocketAddr> {
+        stentor::Engine::local_addrs(self).to_vec()
+    }
+
+    fn description(&self) -> String {
+        let shards = self.shards();
+        let (parked_by, reason) = self.parked_by();
+        let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("{shards} shard{}, {parked_by}{reason}", if shards == 1 { "" } else { "s" })
+    }
 }

@@ -1,9 +1,9 @@
-//! The life of the process once the engine runs: waits for a signal or a failure, drains, and says how it
+//! The life of the process once the engine runs: waits for a signal, drains, and says how it
 //! ended.
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -12,8 +12,6 @@ use signal_hook::iterator::Signals;
 
 use crate::running::Running;
 
-/// How often the engine is asked whether something in it broke.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What the process waits for.
 #[derive(Debug)]
@@ -65,7 +63,7 @@ pub(crate) fn listen_for_signals(events: Sender<Event>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Waits until `engine` has failed, or has been drained after the first signal, or a second signal comes.
+/// Waits until `engine` has been drained after the first signal, or a second signal comes.
 pub(crate) fn supervise(
     engine: &Arc<dyn Running>,
     events: &Receiver<Event>,
@@ -74,7 +72,7 @@ pub(crate) fn supervise(
 ) -> Outcome {
     let mut is_draining = false;
     loop {
-        match events.recv_timeout(LOOK_EVERY) {
+        match events.recv() {
             Ok(Event::Signal(signal)) if is_draining => return Outcome::Hurried(signal),
             Ok(Event::Signal(signal)) => {
                 is_draining = true;
@@ -89,14 +87,10 @@ pub(crate) fn supervise(
             }
             Ok(Event::Drained(Ok(()))) => return Outcome::Drained,
             Ok(Event::Drained(Err(reason))) => return Outcome::DrainedInPart(reason),
-            Err(RecvTimeoutError::Timeout) => {}
             // Not while `tell` is here.
-            Err(RecvTimeoutError::Disconnected) => {
+            Err(_) => {
                 return Outcome::Failed("nothing is left to wait for".into());
             }
-        }
-        if let Some(reason) = engine.failure() {
-            return Outcome::Failed(reason);
         }
     }
 }
@@ -119,19 +113,15 @@ mod tests {
     use super::*;
     use crate::metrics_page::Page;
 
-    /// An engine that drains for so long and then says this; it is broken if told so.
+    /// An engine that drains for so long and then says this;
     struct Engine {
         drains_for: Duration,
         result: Result<(), String>,
-        failure: Option<String>,
     }
 
     impl Running for Engine {
         fn is_draining(&self) -> bool {
             false
-        }
-        fn failure(&self) -> Option<String> {
-            self.failure.clone()
         }
         fn drain(&self, time: Duration) -> Result<(), String> {
             assert_eq!(time, Duration::from_secs(7));
@@ -148,7 +138,7 @@ mod tests {
     }
 
     fn outcome(drains_for: Duration, result: Result<(), String>, signals: &[i32]) -> Outcome {
-        let engine: Arc<dyn Running> = Arc::new(Engine { drains_for, result, failure: None });
+        let engine: Arc<dyn Running> = Arc::new(Engine { drains_for, result });
         let (tell, events) = channel();
         for signal in signals {
             tell.send(Event::Signal(*signal)).unwrap();
@@ -169,16 +159,6 @@ mod tests {
         let ended = outcome(Duration::from_secs(30), Ok(()), &[SIGTERM, SIGINT]);
         assert_eq!(ended, Outcome::Hurried(SIGINT));
         assert!(began.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn a_failure_ends_without_a_signal() {
-        let failure = Some("shard 1 panicked".to_owned());
-        let engine: Arc<dyn Running> =
-            Arc::new(Engine { drains_for: Duration::ZERO, result: Ok(()), failure });
-        let (tell, events) = channel();
-        let ended = supervise(&engine, &events, &tell, Duration::from_secs(7));
-        assert_eq!(ended, Outcome::Failed("shard 1 panicked".into()));
     }
 
     #[test]

@@ -34,6 +34,7 @@ use crate::topic::{Matcher, Topic};
 use crate::transport::websocket::Command;
 use crate::transport::{Encoding, Transport};
 use control::Control;
+#[cfg(test)]
 pub(crate) use input::{Ready, Received};
 pub(crate) use prepared::{HeadVariant, Run};
 use prepared::{Heads, Prepared};

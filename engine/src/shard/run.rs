@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 
 use super::input::{Ready, Received};
 use super::{Action, Batch, Closing, HeadVariant, Join, Outcome, OwnedMessage, Shard, SlotId};
-use crate::app::{Admission, AnyApp, Message, Refusal, Request, Subscriber};
+use crate::app::{Admission, AnyApp, Message, Refusal, Subscriber};
 use crate::channel::Receiver;
 use crate::config::Config;
 use crate::connection::{self, Admissions, Context, OwnedRequest, Park, Permit, RawPermit, Subscription};

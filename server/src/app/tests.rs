@@ -39,9 +39,6 @@ impl Running for Engine {
     fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
     }
-    fn failure(&self) -> Option<String> {
-        self.has_failed.load(Ordering::Relaxed).then(|| "shard 0".into())
-    }
     fn drain(&self, _time: Duration) -> Result<(), String> {
         Ok(())
     }
