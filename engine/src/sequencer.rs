@@ -213,7 +213,8 @@ impl Sequencer {
     }
 
     /// Says where a subscriber of `matchers` begins. `Earliest` is the place before the first event of theirs that is
-    /// retained: what is gone before it was not asked for, so no gap is told for it.
+    /// retained: what is gone before it was not asked for, so no gap is told for it. What is gone between retained events
+    /// of several topics is a gap as any other.
     ///
     /// # Errors
     /// [`CursorError::BeyondHead`] for a cursor of this epoch that no event has reached.

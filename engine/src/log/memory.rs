@@ -80,12 +80,16 @@ impl MemoryLog {
         self.all.live.get().saturating_sub(self.all.bytes).saturating_add(held)
     }
 
-    /// Makes a topic, after one was forgotten for it if need be.
-    fn append_first(&mut self, event: Arc<Event>, has_interest: &dyn Fn(&str) -> bool) {
+    /// Forgets topics until there is room for one more.
+    fn make_room(&mut self, has_interest: &dyn Fn(&str) -> bool) {
         while self.topics.len() >= self.retention.topics.max(1) {
             let Some(topic) = self.next_forgotten(has_interest) else { break };
             self.forget(&topic);
         }
+    }
+
+    /// Makes a topic with its first event.
+    fn append_first(&mut self, event: Arc<Event>) {
         let dropped = self.all.dropped.watermark();
         let mut log = TopicLog { events: VecDeque::new(), bytes: 0, dropped };
         let topic = event.topic().clone();
@@ -227,9 +231,14 @@ impl MemoryLog {
 impl Log for MemoryLog {
     fn append(&mut self, event: Arc<Event>, has_interest: &dyn Fn(&str) -> bool) {
         let now_ms = event.time_ms();
+        if !self.topics.contains_key(event.topic()) {
+            // Before the event stands among all: its topic, not yet known, must not be found there and forgotten.
+            self.make_room(has_interest);
+        }
+        self.all.insert(&event);
         match self.topics.get_mut(event.topic()) {
             Some(log) => log.append(event, &self.retention, &mut self.all),
-            None => self.append_first(event, has_interest),
+            None => self.append_first(event),
         }
         self.keep_age(now_ms, AGED_PER_APPEND);
         self.keep_bytes();
@@ -296,7 +305,6 @@ impl TopicLog {
             all.dropped.filled(self.dropped);
         }
         debug_assert!(self.last() < event.offset, "{} comes after {}", event.offset, self.last());
-        all.insert(&event);
         self.bytes += event.cost_bytes();
         self.events.push_back(event);
         while self.events.len() > 1 && (self.events.len() > retention.events || self.bytes > retention.bytes)
