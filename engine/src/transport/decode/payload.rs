@@ -40,8 +40,8 @@ impl Payload {
                     Framing::Deflate(window_bits) => Some(Params {
                         server_no_context_takeover: true,
                         client_no_context_takeover: true,
-                        server_max_window_bits: window_bits,
-                        client_max_window_bits: 15,
+                        server_max_window_bits: Some(window_bits),
+                        client_max_window_bits: None,
                     }),
                     _ => None,
                 };
