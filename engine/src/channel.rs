@@ -177,7 +177,8 @@ impl<C> Receiver<C> {
     /// Announces that the shard is about to sleep; false if something came meanwhile, and then it must not. After true,
     /// whatever is put into either queue wakes it. Call [`awake`](Self::awake) after the sleep.
     pub(crate) fn prepare_to_sleep(&self) -> bool {
-        self.sleep.is_asleep.store(true, Ordering::Relaxed);
+        // A swap, not a store: it is ordered after a sender's late swap of an earlier sleep.
+        self.sleep.is_asleep.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         if self.events.is_empty() && self.commands.is_empty() {
             return true;
@@ -188,7 +189,7 @@ impl<C> Receiver<C> {
 
     /// Says that the shard is awake, whoever woke it, so that no sender spends a wake on it.
     pub(crate) fn awake(&self) {
-        self.sleep.is_asleep.store(false, Ordering::Relaxed);
+        self.sleep.is_asleep.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -437,7 +438,10 @@ mod models {
 
     #[test]
     fn a_sleeping_shard_is_woken_by_a_command_beside_an_event() {
-        loom::model(|| {
+        let mut model = loom::model::Builder::new();
+        // Two senders and no bound would take minutes.
+        model.preemption_bound = Some(2);
+        model.check(|| {
             let (bell, wake) = bell();
             let (sender, commands, receiver) = channel::<u8>(1, wake);
             let publisher = thread::spawn(move || {

@@ -227,7 +227,6 @@ impl MemoryLog {
 impl Log for MemoryLog {
     fn append(&mut self, event: Arc<Event>, has_interest: &dyn Fn(&str) -> bool) {
         let now_ms = event.time_ms();
-        self.all.insert(&event);
         match self.topics.get_mut(event.topic()) {
             Some(log) => log.append(event, &self.retention, &mut self.all),
             None => self.append_first(event, has_interest),
@@ -297,6 +296,7 @@ impl TopicLog {
             all.dropped.filled(self.dropped);
         }
         debug_assert!(self.last() < event.offset, "{} comes after {}", event.offset, self.last());
+        all.insert(&event);
         self.bytes += event.cost_bytes();
         self.events.push_back(event);
         while self.events.len() > 1 && (self.events.len() > retention.events || self.bytes > retention.bytes)

@@ -65,7 +65,7 @@ pub(crate) struct Read {
 impl Read {
     /// The gap that is to be told to a subscriber whose place is `after` and who was told of all gaps up to `told`.
     pub(crate) fn gap(&self, after: Offset, told: Offset) -> Option<GapFound> {
-        (self.dropped > after.max(told)).then(|| GapFound {
+        (self.dropped > after.max(told)).then_some(GapFound {
             after,
             resumed: self.dropped,
             cursor: if self.remains_in_gap { after } else { self.dropped },
