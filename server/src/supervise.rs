@@ -12,7 +12,6 @@ use signal_hook::iterator::Signals;
 
 use crate::running::Running;
 
-
 /// What the process waits for.
 #[derive(Debug)]
 pub(crate) enum Event {

@@ -97,7 +97,10 @@ fn each_kind_of_data_comes_back_as_it_was() {
         let events = poll.json()["events"].as_array().unwrap().clone();
         let data: Vec<_> = events.iter().map(|event| event["data"].clone()).collect();
         let json = serde_json::json!({"n": 1.0});
-        assert_eq!(data, ["plain \u{20ac}".into(), "a=1&b=2".into(), json, serde_json::Value::Null, "".into()]);
+        assert_eq!(
+            data,
+            ["plain \u{20ac}".into(), "a=1&b=2".into(), json, serde_json::Value::Null, "".into()]
+        );
         assert_eq!(events[3]["base64"], "AAE=");
         assert!(events.iter().all(|event| event["name"] == "tick" && event["topic"] == "a"));
     });

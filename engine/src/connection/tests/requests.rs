@@ -167,7 +167,10 @@ fn paths_and_methods_are_told_apart() {
 
 #[test]
 fn a_slow_head_ends_after_its_time_however_it_drips() {
-    let config = Config { timing: crate::config::Timing { head_seconds: 1, ..Default::default() }, ..Default::default() };
+    let config = Config {
+        timing: crate::config::Timing { head_seconds: 1, ..Default::default() },
+        ..Default::default()
+    };
     let rig = Rig::new(config);
     let seconds = rig.serve(|address| {
         let mut client = Client::new(address);
