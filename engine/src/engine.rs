@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -220,15 +220,8 @@ impl Engine {
             config,
         });
         let is_over = Arc::new(AtomicBool::new(false));
-        let engine = Self {
-            shared,
-            threads: Mutex::default(),
-            addresses,
-            shards: count,
-            backend,
-            backend_reason,
-            is_over,
-        };
+        let engine =
+            Self { shared, threads: Mutex::default(), addresses, shards: count, backend, backend_reason, is_over };
         let (ready, started) = std::sync::mpsc::channel();
         for (number, ((receiver, eventfd), listeners)) in receivers.into_iter().zip(listeners).enumerate() {
             let shared = Arc::clone(&engine.shared);
@@ -245,8 +238,7 @@ impl Engine {
                 }
             };
             let spawned = std::thread::Builder::new().name(format!("shard-{number}")).spawn(thread);
-            let spawned = spawned.map_err(system("a thread"))?;
-            engine.threads.lock().unwrap_or_else(PoisonError::into_inner).push(spawned);
+            engine.add_thread(spawned.map_err(system("a thread"))?);
         }
         drop(ready);
         for _ in 0..count {
@@ -273,8 +265,7 @@ impl Engine {
             }
         };
         let thread = std::thread::Builder::new().name("retention".into()).spawn(work);
-        let thread = thread.map_err(|source| StartError::System { what: "a thread", source })?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        self.add_thread(thread.map_err(|source| StartError::System { what: "a thread", source })?);
         Ok(())
     }
 
@@ -327,7 +318,7 @@ impl Engine {
 
     /// Ends all connections in an orderly way, within `within`: new ones are refused, long polls answered, WebSockets
     /// closed with 1001, streams ended, spread over the first half of the time so that not all come back at once
-    /// somewhere else. Blocks the calling thread; publishing is closed and the threads have ended when it returns.
+    /// somewhere else. Blocks the calling thread; publishing is closed at the end. Figures can be read all the while.
     ///
     /// # Errors
     /// [`DrainError::Timeout`] if connections were left when the time was over.
@@ -345,6 +336,10 @@ impl Engine {
         }
         self.stop();
         if left > 0 { Err(DrainError::Timeout { connections: left }) } else { Ok(()) }
+    }
+
+    fn add_thread(&self, thread: JoinHandle<()>) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
     }
 
     fn stop(&self) {
