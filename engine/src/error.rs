@@ -240,7 +240,8 @@ impl From<HandshakeError> for Problem {
             426 => Refused::Upgrade,
             status => reason_of(status),
         };
-        let mut problem = Self::new(error.status(), reason, error.to_string()).malformed(Malformed::Handshake);
+        let mut problem =
+            Self::new(error.status(), reason, error.to_string()).malformed(Malformed::Handshake);
         problem.field = error.field().map(Cow::Borrowed);
         for &(name, value) in error.response_fields() {
             // `Connection` is written by who knows whether the connection is kept.

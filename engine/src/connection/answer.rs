@@ -28,16 +28,8 @@ pub(super) struct Manner<'a> {
 }
 
 /// Fields that say how the message is framed or the connection goes on: nobody but us writes those.
-const OURS: [&str; 8] = [
-    "connection",
-    "content-length",
-    "date",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+const OURS: [&str; 8] =
+    ["connection", "content-length", "date", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 impl Answer {
     pub(super) fn new(status: u16) -> Self {

@@ -83,11 +83,7 @@ impl Asked {
     ///
     /// # Errors
     /// A 400 that names the parameter or field.
-    pub(super) fn read(
-        request: &OwnedRequest,
-        config: &Config,
-        may_have_no_topic: bool,
-    ) -> Refusable<Self> {
+    pub(super) fn read(request: &OwnedRequest, config: &Config, may_have_no_topic: bool) -> Refusable<Self> {
         check_single(request)?;
         let transport = transport_of(request)?;
         let (start, start_field, tags) = start_of(request, transport)?;
@@ -180,10 +176,7 @@ fn format_of(request: &OwnedRequest) -> Refusable<Option<Format>> {
 
 /// `Last-Event-ID`, else `?cursor=`, else, for polls, `If-None-Match`; none is from now. A reconnecting browser sends the
 /// first and repeats the URL with the second: the first is newer.
-fn start_of(
-    request: &OwnedRequest,
-    transport: Transport,
-) -> Refusable<(Start, &'static str, Vec<Cursor>)> {
+fn start_of(request: &OwnedRequest, transport: Transport) -> Refusable<(Start, &'static str, Vec<Cursor>)> {
     let tags = if transport.is_poll() { tags_of(request)? } else { Vec::new() };
     // An empty one is none: so the event stream's rules have it, and so clients send it that have seen no id yet.
     if let Some(id) = request.header("last-event-id").filter(|id| !id.is_empty()) {
@@ -214,9 +207,8 @@ fn tags_of(request: &OwnedRequest) -> Refusable<Vec<Cursor>> {
         // "*" asks whether there is anything at all, which there is; it names no place.
         let IfNoneMatch::Tags(tags) = if_none_match(value) else { continue };
         for tag in tags {
-            let tag = tag.map_err(|error| {
-                Problem::parameter(FIELD, error.to_string()).malformed(Malformed::Cursor)
-            })?;
+            let tag = tag
+                .map_err(|error| Problem::parameter(FIELD, error.to_string()).malformed(Malformed::Cursor))?;
             cursors.push(cursor_of(FIELD, tag.opaque)?);
         }
     }

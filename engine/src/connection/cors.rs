@@ -86,11 +86,7 @@ fn foreign(origin: &str, what: &str) -> Problem {
 ///
 /// # Errors
 /// A 403 if it is neither this server's own origin nor on the list.
-pub(super) fn check_target(
-    cors: &Cors,
-    authority: Option<&str>,
-    origin: &str,
-) -> Result<(), Box<Problem>> {
+pub(super) fn check_target(cors: &Cors, authority: Option<&str>, origin: &str) -> Result<(), Box<Problem>> {
     if is_listed(cors, origin) || authority.is_some_and(|authority| names(origin, authority)) {
         return Ok(());
     }
@@ -177,7 +173,9 @@ fn is_loopback_name(host: &str) -> bool {
     // "localhost." and what ends so never leave this machine (RFC 6761 §6.3).
     host.eq_ignore_ascii_case("localhost")
         || host.len() > ".localhost".len()
-            && host.get(host.len() - ".localhost".len()..).is_some_and(|end| end.eq_ignore_ascii_case(".localhost"))
+            && host
+                .get(host.len() - ".localhost".len()..)
+                .is_some_and(|end| end.eq_ignore_ascii_case(".localhost"))
         || is_v4()
         || is_v6()
 }
@@ -221,7 +219,13 @@ mod tests {
             (&[], Some(listed), "backend:1", Some("same-origin"), Standing::Own),
             (&[], Some(listed), "backend:1", Some("same-site"), Standing::Foreign(listed)),
             (&[listed], Some(listed), "a.example", None, Standing::Listed(listed)),
-            (&[listed], Some("http://shop.example"), "a.example", None, Standing::Foreign("http://shop.example")),
+            (
+                &[listed],
+                Some("http://shop.example"),
+                "a.example",
+                None,
+                Standing::Foreign("http://shop.example"),
+            ),
             (&["*"], Some("null"), "a.example", None, Standing::Listed("null")),
         ] {
             let mut headers = Vec::new();

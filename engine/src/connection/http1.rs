@@ -90,6 +90,7 @@ impl Conversation {
         let whole = Duration::from_secs(config.timing.head_seconds.into());
         let mut deadline = None;
         let mut tried = 0;
+        self.socket.take_turn().await;
         loop {
             if self.is_worth_a_try(tried, limits.bytes) {
                 tried = self.socket.buffer.len();

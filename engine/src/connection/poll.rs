@@ -53,9 +53,8 @@ impl Found {
 pub(super) fn find(sequencer: &Sequencer, wanted: &Wanted<'_>) -> Found {
     let until = wanted.until.unwrap_or_else(|| sequencer.head());
     let after = wanted.resolved.after;
-    let read = |after| {
-        sequencer.read(wanted.matchers, after, until, usize::from(wanted.limit), ANSWER_BYTES_MAX)
-    };
+    let read =
+        |after| sequencer.read(wanted.matchers, after, until, usize::from(wanted.limit), ANSWER_BYTES_MAX);
     let first = read(after);
     let found = first.gap(after, wanted.told);
     let (dropped, remains) = (first.dropped, first.remains_in_gap);
@@ -204,7 +203,10 @@ mod tests {
         let start = Start::After(sequencer.cursor(Offset(2)));
         let found = poll(&sequencer, &["a"], start, 10);
         let gap = found.gap.unwrap();
-        assert_eq!((gap.after.offset, gap.resumed.offset, gap.cursor.offset), (Offset(2), Offset(7), Offset(7)));
+        assert_eq!(
+            (gap.after.offset, gap.resumed.offset, gap.cursor.offset),
+            (Offset(2), Offset(7), Offset(7))
+        );
         assert_eq!((offsets(&found), found.place), (vec![8, 9, 10], Offset(10)));
         let again = poll(&sequencer, &["a"], Start::After(sequencer.cursor(found.place)), 10);
         assert!(again.is_nothing());

@@ -16,8 +16,7 @@ use crate::publish::Publisher;
 use crate::topic::Topic;
 
 /// Methods that exist (RFC 9110 §9, RFC 5789); what is none of them is not implemented rather than not allowed.
-const KNOWN: [&str; 9] =
-    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 /// What the one resource allows.
 const RESOURCE_METHODS: &str = "GET, HEAD, POST, OPTIONS";
@@ -95,17 +94,8 @@ impl Conversation {
             body => body?,
         };
         let publisher = Publisher::new(self.context.sequencer.clone());
-        match publishing.publish(body, &publisher, &config.limits) {
-            Ok((body, count)) => {
-                self.figures().published.add(count);
-                self.figures().publish_repeats.add(u64::from(count == 0));
-                Ok(Answer::json(body))
-            }
-            Err(problem) => {
-                self.figures().publish_busy.add(u64::from(problem.reason == Refused::Busy));
-                Err(Failed::Continue(problem))
-            }
-        }
+        let answer = publishing.publish(body, &publisher, &config.limits);
+        answer.map(Answer::json).map_err(ControlFlow::Continue)
     }
 
     /// Everything that is decided before the body is read.
@@ -142,9 +132,7 @@ impl Conversation {
         if let Some(response) = self.ask_app(incoming).await? {
             return match response {
                 ControlFlow::Break(()) => Ok(Next::Close),
-                ControlFlow::Continue(response) => {
-                    Ok(self.answer_with(incoming, &response.into(), "").await)
-                }
+                ControlFlow::Continue(response) => Ok(self.answer_with(incoming, &response.into(), "").await),
             };
         }
         let path = incoming.request.path.clone();

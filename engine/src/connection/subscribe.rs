@@ -249,11 +249,7 @@ impl Admitted {
 }
 
 /// Reads what is asked for, has the embedder say yes, and finds the place.
-async fn admit(
-    context: &Context,
-    incoming: &Incoming,
-    handshake: Option<&Handshake>,
-) -> Refusable<Admitted> {
+async fn admit(context: &Context, incoming: &Incoming, handshake: Option<&Handshake>) -> Refusable<Admitted> {
     let is_v1 = handshake.is_some_and(Handshake::is_v1);
     let asked = Asked::read(&incoming.request, &context.config, is_v1)?;
     if context.is_draining() {
@@ -270,9 +266,10 @@ async fn admit(
         None => Framing::Chunked,
     };
     // A refusal of a malformed cursor comes before the embedder is asked: it may be dear to ask.
-    context.sequencer.resolve(asked.start, &asked.matchers).map_err(|error| {
-        Box::new(Problem::cursor(asked.start_field, error))
-    })?;
+    context
+        .sequencer
+        .resolve(asked.start, &asked.matchers)
+        .map_err(|error| Box::new(Problem::cursor(asked.start_field, error)))?;
     let request = incoming.request.subscribing(&asked.matchers, asked.transport);
     let mut grant = match context.app.subscribe(&request).await {
         Admission::Admit(grant) => *grant,
@@ -316,7 +313,8 @@ fn until_of(context: &Context, asked: &Asked) -> Refusable<Option<Offset>> {
         .resolve(Start::After(until), &[])
         .map_err(|error| Box::new(Problem::cursor("until", error)))?;
     if resolved.old.is_some() {
-        let mut problem = Problem::new(410, Refused::Gone, "until names a place of an earlier life of the log");
+        let mut problem =
+            Problem::new(410, Refused::Gone, "until names a place of an earlier life of the log");
         problem.cursor = Some(context.sequencer.cursor(context.sequencer.head()));
         return Err(Box::new(problem.field("until")));
     }
@@ -344,4 +342,3 @@ fn check_raw_gap(context: &Context, admitted: &Admitted) -> Refusable<()> {
     context.metrics.shard(context.shard).gaps.add(1);
     Err(Box::new(problem))
 }
-

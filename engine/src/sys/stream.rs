@@ -113,9 +113,7 @@ impl Stream {
         self.is_held |= self.is_waiting;
         self.is_waiting = true;
         let inner = match self.inner.take().ok_or(io::ErrorKind::NotConnected)? {
-            Inner::Plain(socket) => {
-                Inner::Watched(TcpStream::from_std(std::net::TcpStream::from(socket))?)
-            }
+            Inner::Plain(socket) => Inner::Watched(TcpStream::from_std(std::net::TcpStream::from(socket))?),
             watched => watched,
         };
         match self.inner.insert(inner) {

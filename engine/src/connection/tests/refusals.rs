@@ -55,7 +55,8 @@ fn every_refusal_names_its_field_and_is_counted() {
         ("\u{16}\u{3}\u{1}\u{2}\n".into(), 400, None),
     ];
     let count = cases.len() as u64;
-    let cases: Vec<_> = cases.into_iter().map(|(request, s, field)| (request, s, field.map(str::to_owned))).collect();
+    let cases: Vec<_> =
+        cases.into_iter().map(|(request, s, field)| (request, s, field.map(str::to_owned))).collect();
     rig.serve(move |address| {
         for (request, status, field) in cases {
             let shown = &request[..request.len().min(90)];
@@ -130,7 +131,11 @@ fn a_websocket_is_refused_by_a_close_that_its_page_can_see() {
             assert!(!reason.is_empty());
         }
         let (code, reason) = refused_upgrade(address, "/events?topic=a&cursor=k-7", "");
-        assert_eq!((code, reason), (4410, start), "a cursor of another epoch: the log goes on from the start");
+        assert_eq!(
+            (code, reason),
+            (4410, start),
+            "a cursor of another epoch: the log goes on from the start"
+        );
     });
 }
 
@@ -232,7 +237,11 @@ fn a_page_of_another_origin_may_neither_publish_nor_upgrade_nor_ask_beforehand()
         assert_eq!(poll.header("access-control-expose-headers"), Some("ETag, Retry-After, Stentor-Cursor"));
         assert_eq!((poll.header("vary"), poll.status), (Some("Origin"), 200));
         let poll = ask(address, get("/events?topic=a", evil));
-        assert_eq!((poll.status, poll.header("access-control-allow-origin")), (200, None), "it cannot be read");
+        assert_eq!(
+            (poll.status, poll.header("access-control-allow-origin")),
+            (200, None),
+            "it cannot be read"
+        );
     });
     assert_eq!(rig.figure("stentor_refusals_total", "origin"), 4);
 }

@@ -81,7 +81,8 @@ fn a_websocket_chooses_its_subprotocol_and_keeps_the_frames_that_came_along() {
             let reply = client.head();
             assert_eq!((reply.status, reply.header("stentor-cursor")), (101, Some(&**cursor)));
             assert_eq!(reply.header("sec-websocket-protocol"), subprotocol);
-            let accepted = reply.header("sec-websocket-extensions").map(|text| text.split(';').next().unwrap());
+            let accepted =
+                reply.header("sec-websocket-extensions").map(|text| text.split(';').next().unwrap());
             assert_eq!(accepted, extension);
             clients.push(client);
         }
