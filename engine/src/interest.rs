@@ -1,7 +1,7 @@
 //! What is kept under matchers, and found by topic: which shards have interest, which sets a topic has.
 //!
-//! A matcher without a wildcard is one entry of a hash table; the others stand in a tree of segments. A topic is looked
-//! up by one hash, and by a walk down the tree if there is any wildcard at all.
+//! A matcher without a wildcard is one entry of a hash table; the others stand in a tree of segments. A topic
+//! is looked up by one hash, and by a walk down the tree if there is any wildcard at all.
 
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash};
 
@@ -67,7 +67,8 @@ impl<S: Values> MatcherMap<S> {
         self.exact.is_empty() && self.wildcards.is_empty()
     }
 
-    /// A table that once held a million topics of one subscriber each gives its memory back when they are gone.
+    /// A table that once held a million topics of one subscriber each gives its memory back when they are
+    /// gone.
     fn give_room_back(&mut self) {
         if self.exact.capacity() > 1_024 && self.exact.len() < self.exact.capacity() / 8 {
             self.exact.shrink_to(self.exact.len() * 2);
@@ -103,6 +104,20 @@ impl<S: Values> Node<S> {
             };
         }
         node.here.insert(value);
+    }
+
+    fn contains(&self, matcher: &str) -> bool {
+        let (segment, further) = split(matcher);
+        let child = match segment {
+            "**" => return !self.rest.is_empty(),
+            "*" => self.star.as_deref(),
+            _ => self.literal.get(segment),
+        };
+        match (child, further) {
+            (Some(child), Some(further)) => child.contains(further),
+            (Some(child), None) => !child.here.is_empty(),
+            (None, _) => false,
+        }
     }
 
     /// Removes on the way back whatever became empty.
@@ -226,8 +241,9 @@ impl Interest {
     }
 }
 
-/// Values that each stand under matchers; one value takes no allocation. A topic may find a value more than once, under
-/// more than one of its matchers. The order of what is found depends on nothing but the calls made.
+/// Values that each stand under matchers; one value takes no allocation. A topic may find a value more than
+/// once, under more than one of its matchers. The order of what is found depends on nothing but the calls
+/// made.
 #[derive(Debug)]
 pub(crate) struct MatcherIndex<V: Copy + Eq + Hash>(MatcherMap<Few<V>>);
 
@@ -253,6 +269,15 @@ impl<V: Copy + Eq + Hash> MatcherIndex<V> {
         self.0.visit(topic, |values| values.append_to(found));
     }
 
+    /// Whether any value stands under `matcher`.
+    pub(crate) fn contains(&self, matcher: &Matcher) -> bool {
+        if matcher.is_wildcard() {
+            self.0.wildcards.contains(matcher.as_str())
+        } else {
+            self.0.exact.contains_key(matcher)
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -261,8 +286,8 @@ impl<V: Copy + Eq + Hash> MatcherIndex<V> {
 /// So many values are looked through one by one; more are hashed, because a topic can have a million.
 const LISTED_MAX: usize = 32;
 
-/// Hashes without a random key, so that a simulation of one seed is the same each time. The values are ours, so nobody
-/// can choose them to collide.
+/// Hashes without a random key, so that a simulation of one seed is the same each time. The values are ours,
+/// so nobody can choose them to collide.
 type Hashed<V> = HashSet<V, BuildHasherDefault<DefaultHasher>>;
 
 /// Values, the first without an allocation.
@@ -325,7 +350,8 @@ impl<V: Copy + Eq + Hash> Values for Few<V> {
             }
             Self::Many(values) => {
                 values.remove(&value);
-                // Well below the limit, so that one value that comes and goes does not turn it over each time.
+                // Well below the limit, so that one value that comes and goes does not turn it over each
+                // time.
                 if values.len() <= LISTED_MAX / 2 {
                     *self = Self::Listed(Box::new(values.drain().collect()));
                 }

@@ -9,10 +9,12 @@ mod channel;
 pub mod config;
 mod connection;
 mod cursor;
+mod engine;
 mod error;
 mod event;
 mod interest;
 mod keys;
+mod listen;
 mod listeners;
 mod log;
 mod metrics;
@@ -20,14 +22,18 @@ mod publish;
 mod receiver;
 mod room;
 mod sequencer;
+mod shard;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 #[allow(unsafe_code, reason = "system calls and the rings; the face of this module is safe")]
 mod sys;
 mod topic;
 pub mod transport;
 
 pub use app::{Admission, App, Grant, Message, Open, Refusal, Request, Response, Subscriber, SubscriberId};
-pub use config::Config;
+pub use config::{Config, ConfigError};
 pub use cursor::{CURSOR_BYTES_MAX, Cursor, CursorError, Epoch, Offset, Start};
+pub use engine::{Builder, DrainError, Engine, Shards, StartError};
 pub use event::{Data, Event, EventError, NAME_BYTES_MAX};
 pub use keys::KEY_BYTES_MAX;
 pub use metrics::{Family, Kind, Metrics, Sample};

@@ -16,8 +16,9 @@ const READ_EVENTS: usize = 64;
 /// Their bytes, but for one larger event.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Hears the events of its matchers, in order, none lost, none twice. It costs nothing while it is behind: what it has
-/// still to hear stands in the log, and what the log drops before it is heard, it is told of as a gap.
+/// Hears the events of its matchers, in order, none lost, none twice. It costs nothing while it is behind:
+/// what it has still to hear stands in the log, and what the log drops before it is heard, it is told of as a
+/// gap.
 pub struct Receiver {
     sequencer: Arc<Sequencer>,
     matchers: Box<[Matcher]>,
@@ -80,7 +81,8 @@ impl Receiver {
         })
     }
 
-    /// Waits for the next event, or the next gap. Nothing is lost where the future is dropped before it is ready.
+    /// Waits for the next event, or the next gap. Nothing is lost where the future is dropped before it is
+    /// ready.
     ///
     /// # Errors
     /// [`Closed`] when the engine is shut down and all was given out.

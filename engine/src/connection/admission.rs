@@ -176,7 +176,7 @@ pub(crate) struct Permit {
 
 /// A [`Permit`] as a parked slot keeps it: the entry of its address, its port, and how it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RawPermit(u64);
+pub(crate) struct RawPermit(pub(crate) u64);
 
 impl RawPermit {
     const LOOPBACK: u64 = 1 << 48;

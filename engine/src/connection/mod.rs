@@ -29,7 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(crate) use self::admission::{AdmissionError, Admissions, Permit};
+pub(crate) use self::admission::{AdmissionError, Admissions, Permit, RawPermit};
 pub(crate) use self::deadlines::Deadlines;
 pub(crate) use self::request::OwnedRequest;
 pub(crate) use self::serve::{refuse, serve};

@@ -1,8 +1,8 @@
 //! The log in memory: each topic's events, and all events by offset.
 //!
-//! Two ways lead to an event. A subscriber of whole topics reads those topics alone, whatever else is published. Who
-//! has a wildcard looks through all events by offset; the same order serves age and the limit for all topics, where the
-//! oldest event goes first.
+//! Two ways lead to an event. A subscriber of whole topics reads those topics alone, whatever else is
+//! published. Who has a wildcard looks through all events by offset; the same order serves age and the limit
+//! for all topics, where the oldest event goes first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -73,19 +73,23 @@ impl MemoryLog {
         Self { retention, topics: HashMap::new(), all }
     }
 
-    /// Bytes that count against the limit for all topics though no retention can free them: events that only a shard
-    /// still has, and half-sent runs.
+    /// Bytes that count against the limit for all topics though no retention can free them: events that only
+    /// a shard still has, and half-sent runs.
     pub(crate) fn bytes_outside(&self) -> usize {
         let held = self.all.held.load(Ordering::Relaxed);
         self.all.live.get().saturating_sub(self.all.bytes).saturating_add(held)
     }
 
-    /// Makes a topic, after one was forgotten for it if need be.
-    fn append_first(&mut self, event: Arc<Event>, has_interest: &dyn Fn(&str) -> bool) {
+    /// Forgets topics until there is room for one more.
+    fn make_room(&mut self, has_interest: &dyn Fn(&str) -> bool) {
         while self.topics.len() >= self.retention.topics.max(1) {
             let Some(topic) = self.next_forgotten(has_interest) else { break };
             self.forget(&topic);
         }
+    }
+
+    /// Makes a topic with its first event.
+    fn append_first(&mut self, event: Arc<Event>) {
         let dropped = self.all.dropped.watermark();
         let mut log = TopicLog { events: VecDeque::new(), bytes: 0, dropped };
         let topic = event.topic().clone();
@@ -93,7 +97,8 @@ impl MemoryLog {
         self.topics.insert(topic, log);
     }
 
-    /// First a topic without events and interest, then one without interest, then one without events, then any.
+    /// First a topic without events and interest, then one without interest, then one without events, then
+    /// any.
     fn next_forgotten(&mut self, has_interest: &dyn Fn(&str) -> bool) -> Option<Topic> {
         if let Some(topic) = self.all.dropped.next_unwanted(has_interest) {
             return Some(topic);
@@ -127,8 +132,9 @@ impl MemoryLog {
         true
     }
 
-    /// Drops the oldest events while all are over the limit. What retention cannot free takes from the log's part, but
-    /// never more than half of it: a fan-out that is behind must not cost other topics their whole past.
+    /// Drops the oldest events while all are over the limit. What retention cannot free takes from the log's
+    /// part, but never more than half of it: a fan-out that is behind must not cost other topics their whole
+    /// past.
     fn keep_bytes(&mut self) {
         let limit = self.retention.all_bytes;
         loop {
@@ -173,7 +179,8 @@ impl MemoryLog {
             .enumerate()
             .filter_map(|(part, events)| events.next().map(|event| Reverse((event.offset, part))))
             .collect();
-        // The heap has offsets only: the events are found again by them, which is cheaper than to order `Arc`s.
+        // The heap has offsets only: the events are found again by them, which is cheaper than to order
+        // `Arc`s.
         while let Some(Reverse((offset, part))) = next.pop() {
             let Some(event) = self.all.events.get(&offset) else { continue };
             if !found.take(event) {
@@ -200,8 +207,8 @@ impl MemoryLog {
         }
     }
 
-    /// Whether an event of (`after`, `until`] may be retained: of whole topics exactly, else if any is found before
-    /// too many were looked at.
+    /// Whether an event of (`after`, `until`] may be retained: of whole topics exactly, else if any is found
+    /// before too many were looked at.
     fn may_retain(&self, matchers: &[Matcher], after: Offset, until: Offset) -> bool {
         if until <= after {
             return false;
@@ -227,9 +234,14 @@ impl MemoryLog {
 impl Log for MemoryLog {
     fn append(&mut self, event: Arc<Event>, has_interest: &dyn Fn(&str) -> bool) {
         let now_ms = event.time_ms();
+        if !self.topics.contains_key(event.topic()) {
+            // Before the event stands among all: its topic, not yet known, must not be found there and forgotten.
+            self.make_room(has_interest);
+        }
+        self.all.insert(&event);
         match self.topics.get_mut(event.topic()) {
             Some(log) => log.append(event, &self.retention, &mut self.all),
-            None => self.append_first(event, has_interest),
+            None => self.append_first(event),
         }
         self.keep_age(now_ms, AGED_PER_APPEND);
         self.keep_bytes();
@@ -296,7 +308,6 @@ impl TopicLog {
             all.dropped.filled(self.dropped);
         }
         debug_assert!(self.last() < event.offset, "{} comes after {}", event.offset, self.last());
-        all.insert(&event);
         self.bytes += event.cost_bytes();
         self.events.push_back(event);
         while self.events.len() > 1 && (self.events.len() > retention.events || self.bytes > retention.bytes)

@@ -1,5 +1,5 @@
-//! The log alone: each rule of retention and of gaps by a test of its own, and all of them against a list that knows
-//! everything that was ever published.
+//! The log alone: each rule of retention and of gaps by a test of its own, and all of them against a list
+//! that knows everything that was ever published.
 
 mod model;
 

@@ -108,7 +108,8 @@ fn cursor(offset: u64) -> Cursor {
     Cursor { epoch: EPOCH, offset: Offset(offset) }
 }
 
-/// Runs `future` on this thread; fails if it is not ready in ten seconds. Answers how often it was polled, too.
+/// Runs `future` on this thread; fails if it is not ready in ten seconds. Answers how often it was polled,
+/// too.
 pub(crate) fn block_on<F: Future>(future: F) -> (F::Output, u32) {
     struct Unpark(thread::Thread, AtomicBool);
     impl Wake for Unpark {
@@ -350,7 +351,8 @@ fn a_cursor_beyond_the_head_that_all_see_is_judged_again_under_the_lock() {
     assert_eq!(beyond, Err(CursorError::BeyondHead { offset: Offset(2), head: Offset(1) }));
 }
 
-/// A shard may say "I have taken all up to the head" when it has read the head and *then* found its channel empty.
+/// A shard may say "I have taken all up to the head" when it has read the head and *then* found its channel
+/// empty.
 #[test]
 fn whoever_sees_the_head_finds_every_event_up_to_it_in_its_channel() {
     let bench = bench(2, |config| config.limits.arrears = 1_000_000);
@@ -501,7 +503,8 @@ fn a_sweep_wakes_waiting_publishers_for_room_that_nobody_tells_of() {
     assert!(poll(waits.as_mut(), &bell).is_ready());
 }
 
-/// Publishers that wait, shards that take their time, a receiver: everything arrives everywhere, once and in order.
+/// Publishers that wait, shards that take their time, a receiver: everything arrives everywhere, once and in
+/// order.
 #[test]
 fn threads_that_publish_wait_take_and_finish_lose_nothing() {
     const EACH: usize = 3_000;

@@ -49,7 +49,7 @@ pub(crate) use stream::Stream;
 /// Names a parked socket, from [`ParkedSet::add`] until it is closed or taken back; then the name is given
 /// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct SocketId(u32);
+pub(crate) struct SocketId(pub(crate) u32);
 
 /// How many sockets and buffers a [`ParkedSet`] has room for.
 #[derive(Debug, Clone)]

@@ -1,4 +1,5 @@
-//! The log against a plain list of everything that was ever published: random operations from one printed seed.
+//! The log against a plain list of everything that was ever published: random operations from one printed
+//! seed.
 
 use std::collections::BTreeMap;
 

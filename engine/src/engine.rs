@@ -1,0 +1,412 @@
+//! The engine: its threads, and what an embedder holds of them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::app::{AnyApp, App};
+use crate::channel::{self, Wake};
+use crate::config::{Config, ConfigError};
+use crate::connection::Admissions;
+use crate::cursor::{CursorError, Start};
+use crate::metrics::{Family, Metrics};
+use crate::publish::{Publisher, Sequencer};
+use crate::receiver::Receiver;
+use crate::shard::run::{self, Local, Shared};
+use crate::sys::{self, Backend, EventFd, ParkedOptions, ParkedSet, SocketOptions};
+use crate::topic::Matcher;
+
+/// Exit status of a process of which a shard panicked (`EX_SOFTWARE` of sysexits.h).
+const EXIT_PANIC: i32 = 70;
+/// Connections that may wait to be accepted; the kernel's own limit (`net.core.somaxconn`) may be lower.
+const BACKLOG: u32 = 65_535;
+/// How often the log is looked through for events that are too old.
+const RETENTION_PERIOD: Duration = Duration::from_millis(250);
+
+/// How many shards an engine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shards {
+    /// One for each core that the process may use.
+    PerCore,
+    /// This many, 1 to 128.
+    Count(usize),
+}
+
+/// Makes an engine.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct Builder {
+    config: Config,
+    is_epoll: bool,
+}
+
+impl Builder {
+    /// Takes a whole configuration; calls after this one change it.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Listens at this address too. Port 0 takes a free one ([`Engine::local_addrs`] tells which).
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.config.listen.push(address);
+        self
+    }
+
+    /// Sets the number of shards.
+    pub fn shards(mut self, shards: Shards) -> Self {
+        self.config.shards = match shards {
+            Shards::PerCore => 0,
+            Shards::Count(count) => count,
+        };
+        self
+    }
+
+    /// Parks connections with epoll even where io_uring is available: each then keeps its file descriptor.
+    pub fn epoll(mut self) -> Self {
+        self.is_epoll = true;
+        self
+    }
+
+    /// Starts the threads. The engine serves until [`Engine::drain`] or until it is dropped.
+    ///
+    /// If a shard panics the process says so and exits with status 70: a server of which a part is dead serves nobody.
+    ///
+    /// # Errors
+    /// [`StartError`]: a value of the configuration, an address that cannot be listened at, or the system's limits.
+    pub fn start<A: App>(self, app: A) -> Result<Engine, StartError> {
+        Engine::start(self.config, self.is_epoll, Arc::new(app))
+    }
+}
+
+/// Why an engine does not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A value of the configuration.
+    Config(ConfigError),
+    /// An address that cannot be listened at.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A thread, a ring or a descriptor that the system refuses.
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Listen { address, source } => write!(f, "cannot listen at {address}: {source}"),
+            Self::System { what, source } => write!(f, "cannot make {what}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Why a drain did not end all connections in an orderly way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// The time was over with so many connections left; they were reset.
+    Timeout {
+        /// Connections that were left.
+        connections: usize,
+    },
+}
+
+impl fmt::Display for DrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout { connections } => {
+                write!(f, "the drain time was over with {connections} connections left")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DrainError {}
+
+/// A running engine. Dropping it ends its threads at once; [`Engine::drain`] ends connections in an orderly way first.
+pub struct Engine {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    addresses: Vec<SocketAddr>,
+    shards: usize,
+    backend: Backend,
+    backend_reason: Option<String>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("addresses", &self.addresses).field("shards", &self.shards).finish()
+    }
+}
+
+struct WakeEventFd(Arc<EventFd>);
+
+impl Wake for WakeEventFd {
+    fn wake(&self) {
+        self.0.wake();
+    }
+}
+
+impl Engine {
+    /// Begins to make an engine.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn start(config: Config, is_epoll: bool, app: Arc<dyn AnyApp>) -> Result<Self, StartError> {
+        config.validate().map_err(StartError::Config)?;
+        let system = |what| move |source| StartError::System { what, source };
+        let cpus = sys::allowed_cpus().map_err(system("a list of the cores"))?;
+        let count = if config.shards == 0 { cpus.len().clamp(1, 128) } else { config.shards };
+        let (backend, backend_reason) = if is_epoll {
+            (Backend::Epoll, Some("epoll was asked for".into()))
+        } else {
+            Backend::available()
+        };
+        let mut listeners: Vec<Vec<std::net::TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for &address in &config.listen {
+            let options = SocketOptions {
+                stalled: Duration::from_secs(config.timing.stalled_seconds.into()),
+                unsent_bytes: config.limits.unsent_bytes.try_into().unwrap_or(u32::MAX),
+                send_buffer_bytes: config.limits.send_buffer_bytes.try_into().unwrap_or(u32::MAX),
+            };
+            let made = sys::listen(address, count, BACKLOG, &options);
+            let made = made.map_err(|source| StartError::Listen { address, source })?;
+            if let Some(first) = made.first() {
+                addresses.push(first.local_addr().map_err(|source| StartError::Listen { address, source })?);
+            }
+            for (shard, listener) in made.into_iter().enumerate() {
+                listeners[shard].push(listener);
+            }
+        }
+        let mut senders = Vec::new();
+        let mut commands = Vec::new();
+        let mut receivers = Vec::new();
+        for _ in 0..count {
+            let eventfd = Arc::new(EventFd::new().map_err(system("an eventfd"))?);
+            let wake = Arc::new(WakeEventFd(Arc::clone(&eventfd)));
+            let (sender, command, receiver) = channel::channel(config.limits.channel_events, wake);
+            senders.push(sender);
+            commands.push(command);
+            receivers.push((receiver, eventfd));
+        }
+        let config = Arc::new(config);
+        let shared = Arc::new(Shared {
+            sequencer: Sequencer::new(&config, senders),
+            app,
+            metrics: Arc::new(Metrics::new(count)),
+            admissions: Admissions::new(&config.limits),
+            is_draining: Arc::new(AtomicBool::new(false)),
+            commands,
+            config,
+        });
+        let is_over = Arc::new(AtomicBool::new(false));
+        let engine = Self {
+            shared,
+            threads: Mutex::default(),
+            addresses,
+            shards: count,
+            backend,
+            backend_reason,
+            is_over,
+        };
+        let (ready, started) = std::sync::mpsc::channel();
+        for (number, ((receiver, eventfd), listeners)) in receivers.into_iter().zip(listeners).enumerate() {
+            let shared = Arc::clone(&engine.shared);
+            let ready = ready.clone();
+            let cpu = cpus.get(number % cpus.len().max(1)).copied().filter(|_| count <= cpus.len());
+            let thread = move || {
+                let work = AssertUnwindSafe(|| {
+                    shard_thread(number, cpu, backend, shared, receiver, eventfd, listeners, &ready)
+                });
+                if std::panic::catch_unwind(work).is_err() {
+                    tracing::error!(shard = number, "the shard panicked; the process ends");
+                    eprintln!("stentor: shard {number} panicked; the process ends");
+                    std::process::exit(EXIT_PANIC);
+                }
+            };
+            let spawned = std::thread::Builder::new().name(format!("shard-{number}")).spawn(thread);
+            let spawned = spawned.map_err(system("a thread"))?;
+            engine.threads.lock().unwrap_or_else(PoisonError::into_inner).push(spawned);
+        }
+        drop(ready);
+        for _ in 0..count {
+            match started.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(source)) => return Err(StartError::System { what: "a shard's rings", source }),
+                Err(_) => {
+                    let source = std::io::Error::other("a shard ended before it began");
+                    return Err(StartError::System { what: "a shard", source });
+                }
+            }
+        }
+        engine.keep_retention()?;
+        Ok(engine)
+    }
+
+    /// Drops from the log what is too old, for as long as the engine lives.
+    fn keep_retention(&self) -> Result<(), StartError> {
+        let (shared, is_over) = (Arc::clone(&self.shared), Arc::clone(&self.is_over));
+        let work = move || {
+            while !is_over.load(Ordering::Acquire) {
+                shared.sequencer.sweep();
+                std::thread::park_timeout(RETENTION_PERIOD);
+            }
+        };
+        let thread = std::thread::Builder::new().name("retention".into()).spawn(work);
+        let thread = thread.map_err(|source| StartError::System { what: "a thread", source })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// What publishes into this engine, from any thread and any runtime.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(Arc::clone(&self.shared.sequencer))
+    }
+
+    /// Subscribes within this process: a cursor, not a queue.
+    ///
+    /// # Errors
+    /// [`CursorError::BeyondHead`] if the cursor is of this epoch and beyond the head of the log.
+    pub fn subscribe(&self, matchers: Vec<Matcher>, start: Start) -> Result<Receiver, CursorError> {
+        self.shared.sequencer.subscribe(matchers, start)
+    }
+
+    /// Where the engine listens.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// What parks connections, `io_uring` or `epoll`, and why it is not io_uring.
+    pub fn parked_by(&self) -> (&'static str, Option<&str>) {
+        let name = match self.backend {
+            Backend::Ring => "io_uring",
+            Backend::Epoll => "epoll",
+        };
+        (name, self.backend_reason.as_deref())
+    }
+
+    /// The figures of this moment, always in the same order.
+    pub fn metrics(&self) -> Vec<Family> {
+        self.shared.metrics.snapshot()
+    }
+
+    /// Whether [`Engine::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.shared.is_draining.load(Ordering::SeqCst)
+    }
+
+    /// What tells, without the engine at hand, whether it drains.
+    pub fn draining(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.is_draining)
+    }
+
+    /// Ends all connections in an orderly way, within `within`: new ones are refused, long polls answered, WebSockets
+    /// closed with 1001, streams ended, spread over the first half of the time so that not all come back at once
+    /// somewhere else. Blocks the calling thread; publishing is closed and the threads have ended when it returns.
+    ///
+    /// # Errors
+    /// [`DrainError::Timeout`] if connections were left when the time was over.
+    pub fn drain(&self, within: Duration) -> Result<(), DrainError> {
+        run::begin_drain(&self.shared);
+        let begun = Instant::now();
+        let spread = within / 2;
+        for command in &self.shared.commands {
+            let _ = command.send(Box::new(move |local| local.drain(spread)));
+        }
+        let mut left = self.shared.admissions.connections();
+        while left > 0 && begun.elapsed() < within {
+            std::thread::sleep(Duration::from_millis(10));
+            left = self.shared.admissions.connections();
+        }
+        self.stop();
+        if left > 0 { Err(DrainError::Timeout { connections: left }) } else { Ok(()) }
+    }
+
+    fn stop(&self) {
+        self.shared.sequencer.close();
+        self.is_over.store(true, Ordering::Release);
+        for command in &self.shared.commands {
+            let _ = command.send(Box::new(|local| local.stop()));
+        }
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The life of a shard's thread.
+#[expect(clippy::too_many_arguments, reason = "what one thread is given, once")]
+fn shard_thread(
+    number: usize,
+    cpu: Option<usize>,
+    backend: Backend,
+    shared: Arc<Shared>,
+    receiver: channel::Receiver<run::Command>,
+    eventfd: Arc<EventFd>,
+    listeners: Vec<std::net::TcpListener>,
+    ready: &std::sync::mpsc::Sender<std::io::Result<()>>,
+) {
+    if let Some(cpu) = cpu
+        && let Err(error) = sys::pin_thread(cpu)
+    {
+        tracing::debug!(shard = number, cpu, %error, "the thread stays on no certain core");
+    }
+    let life = async {
+        let parked = match ParkedSet::new(&eventfd, &ParkedOptions { backend, ..ParkedOptions::default() }) {
+            Ok(parked) => parked,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        let local = Local::new(number, shared, parked, eventfd);
+        for listener in listeners {
+            let local = std::rc::Rc::clone(&local);
+            monoio::spawn(async move {
+                if let Err(error) = crate::listen::accept(local, listener).await {
+                    panic!("shard {number} cannot accept: {error}");
+                }
+            });
+        }
+        let _ = ready.send(Ok(()));
+        if let Err(error) = run::run(local, receiver).await {
+            panic!("shard {number} cannot wait for its sockets: {error}");
+        }
+    };
+    if let Err(error) = sys::block_on(backend, life) {
+        let _ = ready.send(Err(error));
+    }
+}

@@ -1,0 +1,70 @@
+//! Listening: one listener a shard; each connection is counted, admitted, and given a task.
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::connection;
+use crate::shard::run::Local;
+use crate::sys::{self, Sleeper};
+
+/// Connections that are accepted before other tasks have their turn.
+const ACCEPTED_MAX: usize = 64;
+/// How long accepting pauses when the process is out of descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts connections until the shard is stopped.
+pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> io::Result<()> {
+    let sleeper = Sleeper::new(listener.as_fd())?;
+    let is_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
+    // When the process is out of descriptors this one is given up for a moment, to accept and refuse.
+    let mut spare = File::open("/dev/null").ok();
+    while !local.is_stopped() {
+        sleeper.wait().await?;
+        for _ in 0..ACCEPTED_MAX {
+            match sys::accept(&listener) {
+                Ok(Some((fd, peer))) => accepted(&local, fd, peer, is_loopback),
+                Ok(None) => break,
+                Err(error) if is_out_of_descriptors(&error) => {
+                    drop(spare.take());
+                    if let Ok(Some((fd, _))) = sys::accept(&listener) {
+                        local.figures().descriptors_spent.add(1);
+                        drop(fd);
+                    }
+                    spare = File::open("/dev/null").ok();
+                    tracing::warn!(shard = local.number, "out of file descriptors: a connection is refused");
+                    monoio::time::sleep(PAUSE).await;
+                    break;
+                }
+                Err(error) => {
+                    // The peer is gone before it was accepted, or the system is short of memory: the next may do.
+                    tracing::debug!(shard = local.number, %error, "accept");
+                    monoio::time::sleep(Duration::from_millis(1)).await;
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+fn accepted(local: &Rc<Local>, fd: OwnedFd, peer: SocketAddr, is_loopback: bool) {
+    let figures = local.figures();
+    figures.connections_accepted.add(1);
+    let context = local.context();
+    match context.admissions.admit(peer, is_loopback) {
+        Ok(permit) => {
+            monoio::spawn(connection::serve(context, fd, permit, Vec::new()));
+        }
+        Err(reason) => {
+            monoio::spawn(connection::refuse(context, fd, reason));
+        }
+    }
+}

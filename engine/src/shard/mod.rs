@@ -1,0 +1,672 @@
+//! The shard: parked subscribers of one core, their sets, walks and the one path of those that are behind. Pure: bytes,
+//! time, events and results of sends come in through `handle_*`, and batches of sends and actions come out through
+//! `poll_*`, so that a test can be the network and the clock. `run` is the loop that joins it to real sockets.
+//!
+//! The order of a round: `handle_event` for what the channel holds, `handle_channel_empty` once it is empty, then
+//! `poll_batch`, the sends, `handle_batch_sent`, and `poll_action` until nothing is left to do.
+
+mod behind;
+mod control;
+mod input;
+mod prepared;
+pub(crate) mod run;
+mod sets;
+mod slots;
+mod sweep;
+mod walk;
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use stentor_protocol::ws;
+
+use crate::app::SubscriberId;
+use crate::config::{Config, SlowPolicy};
+use crate::connection::OwnedRequest;
+use crate::cursor::{Cursor, Offset};
+use crate::event::Event;
+use crate::metrics::Ended;
+use crate::publish::Sequencer;
+use crate::topic::{Matcher, Topic};
+use crate::transport::websocket::Command;
+use crate::transport::{Encoding, Transport};
+use control::Control;
+#[cfg(test)]
+pub(crate) use input::{Ready, Received};
+pub(crate) use prepared::{HeadVariant, Run};
+use prepared::{Heads, Prepared};
+use sets::Sets;
+pub(crate) use slots::SlotId;
+use slots::{NONE, Slots, State, flag};
+use walk::TopicTurn;
+
+/// Bytes of one batch, but for its last send.
+pub(crate) const BATCH_BYTES_MAX: usize = 512 << 10;
+/// Bytes of a topic's turn, but for its last send.
+pub(crate) const TURN_BYTES_MAX: usize = 1 << 20;
+
+/// How much the shard does at a time. A simulation takes little steps, so that much happens between them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Sends of one batch: all of them are over before the next is filled.
+    pub(crate) batch_sends: usize,
+    /// Sends of a topic's turn.
+    pub(crate) turn_sends: usize,
+    /// Most events of one run.
+    pub(crate) run_events: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { batch_sends: 256, turn_sends: 1_024, run_events: 256 }
+    }
+}
+
+/// What a connection joins the shard with.
+#[derive(Debug)]
+pub(crate) struct Join {
+    /// The admission that the connection holds, as the driver has it.
+    pub(crate) permit: u64,
+    pub(crate) matchers: Vec<Matcher>,
+    /// Its `head` is given by the shard.
+    pub(crate) encoding: Encoding,
+    /// What the answers of a long poll carry.
+    pub(crate) variant: HeadVariant,
+    /// The response head, which goes out before anything else.
+    pub(crate) head: Vec<u8>,
+    /// Where it begins.
+    pub(crate) after: Offset,
+    /// The cursor that it brought, if that is of another epoch: the gap is told first.
+    pub(crate) old: Option<Cursor>,
+    /// How long a long poll is held.
+    pub(crate) wait_seconds: u32,
+    /// How long a stream may live; 0 for as long as it likes.
+    pub(crate) max_age_seconds: u32,
+    pub(crate) policy: SlowPolicy,
+    /// What its WebSocket may publish to.
+    pub(crate) publish: Vec<Matcher>,
+    /// The embedder's.
+    pub(crate) data: Option<Arc<dyn Any + Send + Sync>>,
+    /// What the application is asked with when a `stentor.v1` WebSocket subscribes to more.
+    pub(crate) request: Option<Rc<OwnedRequest>>,
+    /// What permessage-deflate was agreed on, where it was.
+    pub(crate) deflate: Option<ws::deflate::Params>,
+    /// Bytes that came with the request and were not part of it.
+    pub(crate) leftover: Vec<u8>,
+}
+
+/// What became of a send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All of it is in the kernel.
+    Whole,
+    /// So many bytes of it are.
+    Short(usize),
+    /// Nothing of it: the socket's buffer is full.
+    Full,
+    /// The connection is broken.
+    Failed,
+}
+
+/// What a send is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The walk of this set.
+    Walk(u32),
+    /// From the log, to one that is behind; a number into [`Batch::behind`].
+    Behind(u32),
+    /// The rest of a half-sent run.
+    Rest,
+    /// A control; a number into [`Batch::controls`].
+    Control(u32),
+}
+
+/// One send of a batch.
+#[derive(Debug)]
+pub(crate) struct BatchSend {
+    pub(crate) socket: u32,
+    /// Where in its run the bytes begin.
+    pub(crate) from: usize,
+    /// What became of it; the driver writes this where it is not [`Outcome::Whole`].
+    pub(crate) outcome: Outcome,
+    run: u32,
+    slot: u32,
+    purpose: Purpose,
+}
+
+/// Sends that are executed together: at most one a socket.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) sends: Vec<BatchSend>,
+    runs: Vec<Run>,
+    bytes: usize,
+    sends_max: usize,
+    /// Sets of which a walk has visited all members with this batch.
+    walked: Vec<u32>,
+    behind: Vec<behind::Served>,
+    controls: Vec<Control>,
+    /// There was more to do than the batch had room for.
+    is_cut_short: bool,
+}
+
+impl Batch {
+    /// The bytes of a send.
+    pub(crate) fn bytes(&self, send: &BatchSend) -> &[u8] {
+        self.runs[send.run as usize].bytes().get(send.from..).unwrap_or_default()
+    }
+
+    fn clear(&mut self, sends_max: usize) {
+        self.sends_max = sends_max;
+        self.sends.clear();
+        self.runs.clear();
+        self.walked.clear();
+        self.behind.clear();
+        self.controls.clear();
+        self.bytes = 0;
+        self.is_cut_short = false;
+    }
+
+    fn is_full(&self) -> bool {
+        self.sends.len() >= self.sends_max || self.bytes >= BATCH_BYTES_MAX
+    }
+
+    fn run(&mut self, run: &Run) -> u32 {
+        self.runs.push(run.clone());
+        self.runs.len() as u32 - 1
+    }
+
+    fn push(&mut self, socket: u32, slot: u32, run: u32, from: usize, length: usize, purpose: Purpose) {
+        self.bytes += length;
+        self.sends.push(BatchSend { socket, from, outcome: Outcome::Whole, run, slot, purpose });
+    }
+}
+
+/// How a socket is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// What is sent arrives: shutdown, then a bounded wait for the peer.
+    Graceful,
+    /// Reset.
+    Abort,
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Report when the socket takes bytes again (or stop to).
+    WatchWritable { socket: u32, is_on: bool },
+    /// Receive once, and bring what comes to `handle_received`.
+    Receive { slot: SlotId, socket: u32 },
+    /// Close the socket and free its admission; the slot is gone.
+    Close { socket: u32, permit: u64, how: Closing },
+    /// The connection has a next request: back to a task with it. The slot is gone.
+    Resume { socket: u32, permit: u64, read: Vec<u8> },
+    /// Ask the application whether this WebSocket may hear these matchers too; the answer goes to `handle_authorized`.
+    Authorize { slot: SlotId, request: Option<Rc<OwnedRequest>>, matchers: Vec<Matcher> },
+    /// Tell the application of a message; what it replies goes to `handle_reply`.
+    Message { slot: SlotId, message: OwnedMessage },
+    /// Tell the application that a subscription began.
+    Opened { slot: SlotId },
+    /// Tell the application that one is over.
+    Closed { id: SubscriberId, transport: Transport, data: Option<Arc<dyn Any + Send + Sync>> },
+}
+
+/// A message that a WebSocket sent us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OwnedMessage {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+/// What only few slots need, beside them.
+#[derive(Debug, Default)]
+struct Extra {
+    /// The response head, until it is sent.
+    head: Vec<u8>,
+    /// The cursor of another epoch, until its gap is told.
+    old: Option<Cursor>,
+    publish: Vec<Matcher>,
+    data: Option<Arc<dyn Any + Send + Sync>>,
+    request: Option<Rc<OwnedRequest>>,
+    /// A `subscribe` command that waits for the application's word.
+    command: Option<Command>,
+    /// Whether a `stentor.v1` WebSocket has subscribed by a command.
+    has_subscribed: bool,
+    deflate: Option<ws::deflate::Params>,
+    /// Bytes of the peer that belong to what comes next.
+    leftover: Vec<u8>,
+    /// A message of which not all is here.
+    decoder: Option<Box<ws::message::MessageDecoder>>,
+    /// What waits until a half-sent run is sent.
+    waiting: VecDeque<Control>,
+    messages: input::Bucket,
+    publishes: input::Bucket,
+}
+
+/// A run that the kernel took in part.
+#[derive(Debug)]
+struct HalfSent {
+    /// Shared with all who were sent the same; its bytes count as log bytes.
+    run: Run,
+    /// Invariant: less than the run's length; at that length the subscriber is whole again.
+    sent: usize,
+    /// Second since which it is half sent.
+    since: u32,
+}
+
+/// What a shard has done, counted without atomics: the driver adds it to the metrics once a round.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) deliveries: u64,
+    pub(crate) sends: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) gaps: u64,
+    pub(crate) slow: u64,
+    pub(crate) heartbeats: u64,
+    pub(crate) messages: u64,
+    pub(crate) walks: u64,
+    pub(crate) turns: u64,
+    /// Frames, and input of one-way subscribers, that broke a rule.
+    pub(crate) malformed_frames: u64,
+    /// Commands of `stentor.v1` that were answered with an error.
+    pub(crate) malformed_commands: u64,
+    /// Messages and publishes over the rate.
+    pub(crate) over_rate: u64,
+    /// Events that came over WebSockets.
+    pub(crate) published: u64,
+    /// Subscriptions that are over, by why.
+    pub(crate) ended: [u64; Ended::ALL.len()],
+}
+
+/// Mistakes that the simulation must catch: each puts one wrong reading of the design back in. All off but in tests.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Defects {
+    /// `swap_remove` from the vector of a running walk.
+    pub(crate) swap_in_walk: bool,
+    /// Interest is set after the head is read.
+    pub(crate) late_interest: bool,
+    /// An empty answer and a heartbeat carry the log's head.
+    pub(crate) head_as_place: bool,
+    /// A topic's turn sends its own events only, and what the set has gone past is dropped.
+    pub(crate) sent_through: bool,
+    /// A short send is taken as whole.
+    pub(crate) short_is_whole: bool,
+}
+
+/// The parked subscribers of one core.
+pub(crate) struct Shard {
+    /// Its number among the shards.
+    number: usize,
+    config: Arc<Config>,
+    sequencer: Arc<Sequencer>,
+    /// Milliseconds since the shard began.
+    now_ms: u64,
+    /// State of the generator behind jitter; not for secrets.
+    random: u64,
+
+    slots: Slots,
+    sets: Sets,
+    heads: Heads,
+    prepared: Prepared,
+    extras: HashMap<u32, Box<Extra>>,
+    half_sent: HashMap<u32, HalfSent>,
+
+    topics: HashMap<Topic, TopicTurn>,
+    /// Topics that have unfinished events, in the order of their turns.
+    ready: VecDeque<Topic>,
+    turn_sends: usize,
+    turn_bytes: usize,
+    /// All events that are taken and not finished.
+    unfinished: BTreeMap<Offset, Arc<Event>>,
+    last_event: Offset,
+    /// The offset up to which all events were taken from the channel.
+    taken: Offset,
+    /// `taken` has moved, or events were finished, since the unsettled were looked at.
+    has_taken: bool,
+
+    /// To be served from the log.
+    to_serve: VecDeque<SlotId>,
+    /// Their place is ahead of what the shard has taken.
+    unsettled: Vec<SlotId>,
+    /// Sets whose walk serves its joiners, and the next of them.
+    joining: VecDeque<(u32, u32)>,
+    /// Half sent, and the socket takes bytes again.
+    to_resume: VecDeque<SlotId>,
+    controls: VecDeque<(SlotId, Control)>,
+    actions: VecDeque<Action>,
+    /// Sets that are made but whose interest is not set: only with the defect of that name.
+    late: Vec<Vec<Matcher>>,
+
+    sweep: sweep::Sweep,
+    drain: Option<sweep::Drain>,
+    pub(crate) counters: Counters,
+    pub(crate) defects: Defects,
+    pub(crate) pace: Pace,
+}
+
+impl Shard {
+    /// A shard without subscribers. `seed` makes its jitter.
+    pub(crate) fn new(number: usize, config: Arc<Config>, sequencer: Arc<Sequencer>, seed: u64) -> Self {
+        let epoch = sequencer.epoch();
+        Self {
+            number,
+            config,
+            now_ms: 0,
+            random: seed | 1,
+            slots: Slots::new(),
+            sets: Sets::new(),
+            heads: Heads::new(),
+            prepared: Prepared::new(epoch),
+            extras: HashMap::new(),
+            half_sent: HashMap::new(),
+            topics: HashMap::new(),
+            ready: VecDeque::new(),
+            turn_sends: 0,
+            turn_bytes: 0,
+            unfinished: BTreeMap::new(),
+            last_event: Offset::START,
+            taken: Offset::START,
+            has_taken: false,
+            to_serve: VecDeque::new(),
+            unsettled: Vec::new(),
+            joining: VecDeque::new(),
+            to_resume: VecDeque::new(),
+            controls: VecDeque::new(),
+            actions: VecDeque::new(),
+            late: Vec::new(),
+            sweep: sweep::Sweep::default(),
+            drain: None,
+            counters: Counters::default(),
+            defects: Defects::default(),
+            pace: Pace::default(),
+            sequencer,
+        }
+    }
+
+    /// Connections that are parked here.
+    pub(crate) fn connections(&self) -> usize {
+        self.slots.used()
+    }
+
+    /// Sets there are.
+    pub(crate) fn sets(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Subscribers of this shard that hear `topic`.
+    pub(crate) fn subscribers_of(&self, topic: &str) -> usize {
+        let count = |number: u32| {
+            let set = &self.sets[number];
+            set.members.iter().filter(|&&m| m != sets::HOLE).count() + set.behind_count as usize
+        };
+        self.sets.of_topic(topic).into_iter().map(count).sum()
+    }
+
+    /// Subscribers that are served from the log.
+    pub(crate) fn behind(&self) -> usize {
+        (0..self.sets.capacity())
+            .filter_map(|number| self.sets.get(number))
+            .map(|s| s.behind_count as usize)
+            .sum()
+    }
+
+    /// Subscribers of this shard by transport, in the order of [`Transport::ALL`].
+    pub(crate) fn subscribers_by_transport(&self) -> [usize; 6] {
+        let mut counts = [0; 6];
+        for number in 0..self.sets.capacity() {
+            if let Some(set) = self.sets.get(number)
+                && let Some(at) = Transport::ALL.iter().position(|&t| t == set.encoding.transport)
+            {
+                counts[at] += set.members.len() + set.behind_count as usize;
+            }
+        }
+        counts
+    }
+
+    /// The name, transport and embedder's data of a subscription.
+    #[expect(clippy::type_complexity, reason = "three parts of one answer, used in one place")]
+    pub(crate) fn subscriber(
+        &mut self,
+        slot: SlotId,
+    ) -> Option<(SubscriberId, Transport, Option<Arc<dyn Any + Send + Sync>>)> {
+        let set = self.slots.get(slot)?.set;
+        let transport = self.sets.get(set)?.encoding.transport;
+        let data = self.extras.get(&slot.index).and_then(|extra| extra.data.clone());
+        Some((self.subscriber_id(slot), transport, data))
+    }
+
+    /// What a slot is doing, for the messages of tests.
+    #[cfg(test)]
+    pub(crate) fn describe(&self, id: SlotId) -> String {
+        let slot = &self.slots[id.index];
+        let set = self.sets.get(slot.set);
+        let position = set.map(|_| self.position(slot.set));
+        format!(
+            "{:?} flags {:x} place {} position {position:?} taken {} walked {:?} walk {:?} ready {:?} joining {:?}",
+            slot.state,
+            slot.flags,
+            slot.place,
+            self.taken,
+            set.map(|s| s.walked),
+            set.and_then(|s| s.walk.as_ref()),
+            self.ready,
+            self.joining
+        )
+    }
+
+    fn subscriber_id(&self, slot: SlotId) -> SubscriberId {
+        SubscriberId((self.number as u64) << 57 | u64::from(slot.index) << 32 | u64::from(slot.generation))
+    }
+
+    /// Seconds since the shard began.
+    fn second(&self) -> u32 {
+        (self.now_ms / 1_000) as u32
+    }
+
+    /// A number below `below` (which is not 0), for jitter.
+    fn jitter(&mut self, below: u32) -> u32 {
+        // xorshift64* by Marsaglia and Vigna.
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        ((self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % u64::from(below.max(1))) as u32
+    }
+
+    fn cursor(&self, offset: Offset) -> Cursor {
+        self.sequencer.cursor(offset)
+    }
+
+    fn extra(&mut self, index: u32) -> &mut Extra {
+        self.slots[index].put(flag::HAS_EXTRA, true);
+        self.extras.entry(index).or_default()
+    }
+
+    fn extra_of(&mut self, index: u32) -> Option<&mut Extra> {
+        if !self.slots[index].is(flag::HAS_EXTRA) {
+            return None;
+        }
+        self.extras.get_mut(&index).map(|extra| &mut **extra)
+    }
+
+    /// A connection subscribes: it is served from the log until it is level with its set. Its socket follows, by
+    /// [`Shard::set_socket`], before anything else is asked of the shard.
+    pub(crate) fn handle_join(&mut self, mut join: Join) -> SlotId {
+        join.matchers.sort_unstable();
+        join.matchers.dedup();
+        let mut encoding = join.encoding;
+        if encoding.transport.is_poll() {
+            encoding.head = self.heads.number(&join.variant);
+        }
+        let set = self.set_of(join.matchers.into(), encoding);
+        let second = self.second();
+        let id = self.slots.take();
+        let beat = self.first_beat(encoding);
+        let is_poll = encoding.transport.is_poll();
+        let age = if is_poll { join.wait_seconds } else { join.max_age_seconds };
+        let jitter = if is_poll { 0 } else { self.jitter(age / 10) };
+        let slot = &mut self.slots[id.index];
+        slot.permit = join.permit;
+        slot.place = join.after;
+        slot.beat = beat;
+        slot.deadline = if age == 0 && !is_poll { NONE } else { second + age - jitter.min(age) };
+        slot.put(flag::KEEPS_ALIVE, join.variant.keeps_alive);
+        slot.put(flag::STARTED, is_poll);
+        slot.put(flag::POLICY_LATEST, join.policy == SlowPolicy::Latest);
+        slot.put(flag::POLICY_CLOSE, join.policy == SlowPolicy::Close);
+        self.sets.link_behind(&mut self.slots, set, id.index);
+        let has_extra = !join.head.is_empty()
+            || join.old.is_some()
+            || !join.publish.is_empty()
+            || join.data.is_some()
+            || join.request.is_some()
+            || join.deflate.is_some()
+            || !join.leftover.is_empty();
+        if has_extra {
+            let extra = self.extra(id.index);
+            extra.head = join.head;
+            extra.old = join.old;
+            extra.publish = join.publish;
+            extra.data = join.data;
+            extra.request = join.request;
+            extra.deflate = join.deflate;
+            extra.leftover = join.leftover;
+        }
+        self.serve_soon(id.index);
+        id
+    }
+
+    /// A connection waits for its next request. Its socket follows, by [`Shard::set_socket`].
+    pub(crate) fn handle_idle(&mut self, permit: u64) -> SlotId {
+        let deadline = self.second() + self.config.timing.idle_seconds.max(1);
+        let id = self.slots.take();
+        let slot = &mut self.slots[id.index];
+        slot.permit = permit;
+        slot.state = State::Idle;
+        slot.deadline = deadline;
+        slot.put(flag::KEEPS_ALIVE, true);
+        id
+    }
+
+    /// The socket of a new slot is parked, in the driver's numbering; without one it could not be, and the slot is gone.
+    pub(crate) fn set_socket(&mut self, id: SlotId, socket: Option<u32>) {
+        match socket {
+            Some(socket) => self.slots[id.index].socket = socket,
+            None => self.abandon(id.index),
+        }
+    }
+
+    /// The set of these matchers and this encoding; one that is made here has its interest set under the sequencer's
+    /// lock and starts at the head which that returns.
+    fn set_of(&mut self, matchers: Rc<[Matcher]>, encoding: Encoding) -> u32 {
+        if let Some(number) = self.sets.find(&matchers, encoding) {
+            return number;
+        }
+        let head = if self.defects.late_interest {
+            self.late.push(matchers.to_vec());
+            self.sequencer.head()
+        } else {
+            self.sequencer.add_interest(self.number, &matchers)
+        };
+        self.heads.retain(encoding.head);
+        let second = self.second();
+        self.sets.make(matchers, encoding, head, second)
+    }
+
+    /// Fills `batch` with the next sends, at most one a socket. False if there is nothing to do until something comes
+    /// in; else the sends are made, their failures written into it, and `handle_batch_sent` called.
+    pub(crate) fn poll_batch(&mut self, batch: &mut Batch) -> bool {
+        batch.clear(self.pace.batch_sends);
+        for matchers in std::mem::take(&mut self.late) {
+            self.sequencer.add_interest(self.number, &matchers);
+        }
+        if std::mem::take(&mut self.has_taken) {
+            for id in std::mem::take(&mut self.unsettled) {
+                if let Some(slot) = self.slots.get(id)
+                    && slot.is(flag::UNSETTLED)
+                {
+                    slot.put(flag::UNSETTLED, false);
+                    if slot.state == State::Behind {
+                        self.settle(id.index);
+                    }
+                }
+            }
+        }
+        self.fill_from_rests(batch);
+        self.fill_from_controls(batch);
+        self.fill_from_joiners(batch);
+        self.fill_from_behind(batch);
+        self.fill_from_topics(batch);
+        batch.is_cut_short || !batch.sends.is_empty() || !batch.walked.is_empty()
+    }
+
+    /// The sends of `batch` were made.
+    pub(crate) fn handle_batch_sent(&mut self, batch: &mut Batch) {
+        self.counters.sends += batch.sends.len() as u64;
+        for at in 0..batch.sends.len() {
+            let BatchSend { slot, purpose, outcome, run, from, .. } = batch.sends[at];
+            self.slots[slot].put(flag::IN_BATCH, false);
+            let outcome = match outcome {
+                Outcome::Short(_) if self.defects.short_is_whole => Outcome::Whole,
+                other => other,
+            };
+            let run = &batch.runs[run as usize];
+            self.counters.bytes_sent += match outcome {
+                Outcome::Whole => (run.len() - from) as u64,
+                Outcome::Short(bytes) => bytes as u64,
+                Outcome::Full | Outcome::Failed => 0,
+            };
+            if outcome == Outcome::Failed {
+                self.close(slot, Closing::Abort, Ended::Reset);
+                continue;
+            }
+            match purpose {
+                Purpose::Walk(set) => self.walk_sent(slot, set, outcome, run),
+                Purpose::Behind(number) => {
+                    let served = batch.behind[number as usize];
+                    self.behind_sent(slot, served, outcome, run);
+                }
+                Purpose::Rest => self.rest_sent(slot, outcome),
+                Purpose::Control(number) => {
+                    let control = std::mem::replace(&mut batch.controls[number as usize], Control::Heartbeat);
+                    self.control_sent(slot, control, outcome, run);
+                }
+            }
+        }
+        for at in 0..batch.walked.len() {
+            self.walk_visited(batch.walked[at]);
+        }
+        self.bound_half_sent();
+    }
+
+    /// What the driver is to do next.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn walk_sent(&mut self, index: u32, set: u32, outcome: Outcome, run: &Run) {
+        if self.slots[index].state != State::Member || self.slots[index].set != set {
+            return;
+        }
+        let Some(walk) = &self.sets[set].walk else { return };
+        let (before, end) = (walk.before, walk.end);
+        let is_poll = self.sets[set].encoding.transport.is_poll();
+        match outcome {
+            Outcome::Whole if is_poll => self.answer_sent(index, end),
+            Outcome::Whole => {}
+            Outcome::Short(bytes) => {
+                self.fall_behind(index, end);
+                self.hold_rest(index, run, bytes);
+                if is_poll {
+                    self.answer_under_way(index, end);
+                }
+            }
+            Outcome::Full | Outcome::Failed => {
+                self.fall_behind(index, before);
+                self.wait_for_room(index);
+            }
+        }
+    }
+}

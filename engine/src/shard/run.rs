@@ -1,0 +1,522 @@
+//! The loop of a shard: the only place where the pure shard meets sockets, the channel and the clock.
+//!
+//! A thread, a monoio runtime, and in it one task that owns the parked sockets. Connection tasks of the same runtime
+//! hand their sockets over when they have nothing more to think about, and get them back with the next request.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+
+use super::input::{Ready, Received};
+use super::{Action, Batch, Closing, HeadVariant, Join, Outcome, OwnedMessage, Shard, SlotId};
+use crate::app::{Admission, AnyApp, Message, Refusal, Subscriber};
+use crate::channel::Receiver;
+use crate::config::Config;
+use crate::connection::{self, Admissions, Context, OwnedRequest, Park, Permit, RawPermit, Subscription};
+use crate::metrics::{Ended, Figures, Malformed, Metrics, Refused};
+use crate::publish::Sequencer;
+use crate::sys::{self, EventFd, ParkedEvent, ParkedEventKind, ParkedSet, SendOutcome, SocketId};
+use crate::topic::Topic;
+use crate::transport::{Encoding, Transport};
+
+/// Events that are harvested before they are looked at.
+const HARVEST_MAX: usize = 1_024;
+/// Events that are taken from the channel before sends go on.
+const TAKEN_MAX: usize = 4_096;
+/// How long the loop goes on without giving the runtime's other tasks a turn.
+const TURN: Duration = Duration::from_millis(2);
+
+/// How often gauges are counted anew.
+const GAUGES_PERIOD: Duration = Duration::from_millis(500);
+
+/// Work for a shard's thread.
+pub(crate) type Command = Box<dyn FnOnce(&Rc<Local>) + Send>;
+
+/// What the threads of an engine share.
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) sequencer: Arc<Sequencer>,
+    pub(crate) app: Arc<dyn AnyApp>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) admissions: Arc<Admissions>,
+    pub(crate) is_draining: Arc<AtomicBool>,
+    pub(crate) commands: Vec<crate::channel::CommandSender<Command>>,
+}
+
+/// What the tasks of one shard's thread share.
+pub(crate) struct Local {
+    pub(crate) number: usize,
+    pub(crate) shared: Arc<Shared>,
+    core: RefCell<Shard>,
+    parked: RefCell<ParkedSet>,
+    eventfd: Arc<EventFd>,
+    /// The loop is, or will be, awake: no need to wake it again.
+    is_woken: Cell<bool>,
+    is_stopped: Cell<bool>,
+    context: RefCell<Option<Rc<Context>>>,
+    /// Questions to all shards that are not answered yet.
+    counts: RefCell<HashMap<u64, Count>>,
+    counts_made: Cell<u64>,
+    started: Instant,
+}
+
+impl Local {
+    /// The shard's part of an engine. Called on its thread.
+    pub(crate) fn new(
+        number: usize,
+        shared: Arc<Shared>,
+        parked: ParkedSet,
+        eventfd: Arc<EventFd>,
+    ) -> Rc<Self> {
+        let seed = shared.sequencer.epoch().0.rotate_left(17) ^ number as u64;
+        let core = Shard::new(number, Arc::clone(&shared.config), Arc::clone(&shared.sequencer), seed);
+        let local = Rc::new(Self {
+            number,
+            core: RefCell::new(core),
+            parked: RefCell::new(parked),
+            eventfd,
+            is_woken: Cell::new(false),
+            is_stopped: Cell::new(false),
+            context: RefCell::new(None),
+            counts: RefCell::new(HashMap::new()),
+            counts_made: Cell::new(0),
+            started: Instant::now(),
+            shared,
+        });
+        let context = Context {
+            sequencer: Arc::clone(&local.shared.sequencer),
+            config: Arc::clone(&local.shared.config),
+            app: Arc::clone(&local.shared.app),
+            metrics: Arc::clone(&local.shared.metrics),
+            admissions: Arc::clone(&local.shared.admissions),
+            is_draining: Arc::clone(&local.shared.is_draining),
+            shard: number,
+            park: Box::new(Parking(Rc::clone(&local))),
+            local: connection::Local::default(),
+        };
+        *local.context.borrow_mut() = Some(Rc::new(context));
+        local
+    }
+
+    /// What connection tasks of this shard work with.
+    pub(crate) fn context(&self) -> Rc<Context> {
+        Rc::clone(self.context.borrow().as_ref().expect("the context is made with the shard"))
+    }
+
+    /// The figures that this shard counts in.
+    pub(crate) fn figures(&self) -> &Figures {
+        self.shared.metrics.shard(self.number)
+    }
+
+    /// Connections that are parked here.
+    pub(crate) fn connections(&self) -> usize {
+        self.core.borrow().connections()
+    }
+
+    /// Ends the connections in an orderly way, spread over this long.
+    pub(crate) fn drain(&self, over: Duration) {
+        self.core.borrow_mut().handle_drain(over.as_millis() as u64);
+        self.wake();
+    }
+
+    /// Ends the loop.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.set(true);
+        self.wake();
+    }
+
+    /// Subscribers of this shard that hear `topic`.
+    pub(crate) fn subscribers_of(&self, topic: &str) -> usize {
+        self.core.borrow().subscribers_of(topic)
+    }
+
+    /// Whether the loop was told to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped.get()
+    }
+
+    fn wake(&self) {
+        if !self.is_woken.replace(true) {
+            self.eventfd.wake();
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn add_count(&self, question: u64, found: u64) {
+        if let Some(count) = self.counts.borrow_mut().get_mut(&question) {
+            count.sum += found;
+            count.left -= 1;
+            if count.left == 0
+                && let Some(waker) = count.waker.take()
+            {
+                waker.wake();
+            }
+        }
+    }
+
+    fn poll_count(&self, question: u64, context: &mut std::task::Context<'_>) -> Poll<u64> {
+        let mut counts = self.counts.borrow_mut();
+        let Some(count) = counts.get_mut(&question) else { return Poll::Ready(0) };
+        if count.left == 0 {
+            let sum = count.sum;
+            counts.remove(&question);
+            return Poll::Ready(sum);
+        }
+        count.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn park(&self, fd: OwnedFd, slot: SlotId) {
+        let mut core = self.core.borrow_mut();
+        match self.parked.borrow_mut().add(fd, token(slot)) {
+            Ok(socket) => core.set_socket(slot, Some(socket.0)),
+            Err(error) => {
+                tracing::warn!(shard = self.number, %error, "a connection could not be parked and is closed");
+                core.set_socket(slot, None);
+            }
+        }
+        drop(core);
+        self.wake();
+    }
+}
+
+/// A sum over all shards that is being made.
+#[derive(Debug, Default)]
+struct Count {
+    sum: u64,
+    left: usize,
+    waker: Option<Waker>,
+}
+
+struct Parking(Rc<Local>);
+
+impl Park for Parking {
+    fn subscribe(&self, fd: OwnedFd, permit: Permit, subscription: Box<Subscription>) {
+        let config = &self.0.shared.config;
+        let subscription = *subscription;
+        let grant = subscription.grant;
+        let join = Join {
+            permit: permit.into_raw().0,
+            matchers: subscription.matchers,
+            encoding: Encoding {
+                transport: subscription.transport,
+                format: subscription.format,
+                framing: subscription.framing,
+                head: 0,
+                limit: subscription.limit,
+            },
+            variant: HeadVariant {
+                lines: (&*subscription.extra_head).into(),
+                keeps_alive: subscription.keeps_alive,
+                is_http10: subscription.is_http10,
+            },
+            head: subscription.head,
+            after: subscription.after,
+            old: subscription.old,
+            wait_seconds: subscription.wait_seconds,
+            max_age_seconds: grant.max_age_seconds.unwrap_or(config.timing.max_age_seconds),
+            policy: grant.slow_policy.unwrap_or(config.slow_policy),
+            publish: grant.publish,
+            data: grant.data,
+            request: subscription.request.map(Rc::from),
+            deflate: subscription.deflate,
+            leftover: subscription.leftover,
+        };
+        let slot = self.0.core.borrow_mut().handle_join(join);
+        self.0.park(fd, slot);
+    }
+
+    fn subscribers_of<'a>(&'a self, topic: &'a Topic) -> Pin<Box<dyn Future<Output = u64> + 'a>> {
+        let local = &self.0;
+        let question = local.counts_made.get();
+        local.counts_made.set(question + 1);
+        let commands = &local.shared.commands;
+        let asker = local.number;
+        local.counts.borrow_mut().insert(question, Count { left: commands.len(), ..Count::default() });
+        for command in commands {
+            let topic = topic.clone();
+            let ask: Command = Box::new(move |shard: &Rc<Local>| {
+                let found = shard.subscribers_of(topic.as_str()) as u64;
+                let answer: Command = Box::new(move |local: &Rc<Local>| local.add_count(question, found));
+                let _ = shard.shared.commands[asker].send(answer);
+            });
+            if command.send(ask).is_err() {
+                // The engine ends.
+                local.add_count(question, 0);
+            }
+        }
+        Box::pin(std::future::poll_fn(move |context| local.poll_count(question, context)))
+    }
+
+    fn wait_for_request(&self, fd: OwnedFd, permit: Permit) {
+        let slot = self.0.core.borrow_mut().handle_idle(permit.into_raw().0);
+        self.0.park(fd, slot);
+    }
+}
+
+fn token(slot: SlotId) -> u64 {
+    u64::from(slot.generation) << 32 | u64::from(slot.index)
+}
+
+fn slot_of(token: u64) -> SlotId {
+    SlotId { index: token as u32, generation: (token >> 32) as u32 }
+}
+
+/// Runs the shard until it is stopped.
+pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io::Result<()> {
+    let sleeper = local.parked.borrow().sleeper(&local.eventfd)?;
+    monoio::spawn(tick(Rc::clone(&local)));
+    let mut events = Vec::new();
+    let mut batch = Batch::default();
+    let mut last_gauges = Instant::now();
+    while !local.is_stopped() {
+        let round = Instant::now();
+        local.figures().wakes.add(1);
+        local.core.borrow_mut().handle_tick(local.now_ms());
+        let mut has_work = harvest(&local, &mut events);
+        has_work |= take(&local, &channel);
+        while let Some(command) = channel.try_command() {
+            command(&local);
+        }
+        has_work |= send(&local, &mut batch, round);
+        report(&local, &mut last_gauges);
+        if has_work {
+            // A real wait on a descriptor that is ready: the other tasks of the runtime have their turn.
+            local.eventfd.wake();
+            sleeper.wait().await?;
+            continue;
+        }
+        local.eventfd.drain();
+        local.is_woken.set(false);
+        if channel.prepare_to_sleep() && !local.parked.borrow_mut().has_work() {
+            sleeper.wait().await?;
+        }
+        channel.awake();
+    }
+    Ok(())
+}
+
+/// Wakes the loop for its sweep.
+async fn tick(local: Rc<Local>) {
+    while !local.is_stopped() {
+        let wait = if local.connections() == 0 { 500 } else { Shard::tick_ms() };
+        monoio::time::sleep(Duration::from_millis(wait)).await;
+        local.wake();
+    }
+}
+
+/// What the sockets have to say; whether there is more of it.
+fn harvest(local: &Rc<Local>, events: &mut Vec<ParkedEvent>) -> bool {
+    let has_more = local.parked.borrow_mut().harvest(HARVEST_MAX, events);
+    for event in events.drain(..) {
+        let slot = slot_of(event.token);
+        let mut core = local.core.borrow_mut();
+        match event.kind {
+            ParkedEventKind::Ready(ready) => core.handle_ready(
+                slot,
+                Ready {
+                    readable: ready.readable,
+                    writable: ready.writable,
+                    hung_up: ready.hung_up,
+                    failed: ready.error,
+                },
+            ),
+            ParkedEventKind::Received(received) => {
+                let mut parked = local.parked.borrow_mut();
+                core.handle_received(slot, Received::Bytes(parked.bytes(&received), true));
+                parked.release(received);
+            }
+            ParkedEventKind::Drained => core.handle_received(slot, Received::Nothing),
+            ParkedEventKind::End => core.handle_received(slot, Received::End),
+            ParkedEventKind::Failed(_) => core.handle_received(slot, Received::Failed),
+        }
+    }
+    has_more
+}
+
+/// Takes events from the channel; whether there may be more.
+fn take(local: &Local, channel: &Receiver<Command>) -> bool {
+    let mut core = local.core.borrow_mut();
+    // In this order: what the channel has not got by the time it is found empty is beyond this head.
+    let head = local.shared.sequencer.head();
+    for _ in 0..TAKEN_MAX {
+        let Some(delivery) = channel.try_recv() else {
+            core.handle_channel_empty(head);
+            return false;
+        };
+        core.handle_event(delivery);
+    }
+    true
+}
+
+/// Sends and acts until nothing is left to do, or the turn is over; whether there is more.
+fn send(local: &Rc<Local>, batch: &mut Batch, round: Instant) -> bool {
+    loop {
+        act(local);
+        if !local.core.borrow_mut().poll_batch(batch) {
+            break;
+        }
+        make_sends(local, batch);
+        local.core.borrow_mut().handle_batch_sent(batch);
+        if round.elapsed() > TURN {
+            act(local);
+            return true;
+        }
+    }
+    act(local);
+    false
+}
+
+fn make_sends(local: &Local, batch: &mut Batch) {
+    let mut failed = Vec::new();
+    {
+        let sends: Vec<sys::Send<'_>> = batch
+            .sends
+            .iter()
+            .map(|send| sys::Send { socket: SocketId(send.socket), bytes: batch.bytes(send) })
+            .collect();
+        if !sends.is_empty() {
+            local.parked.borrow_mut().send_batch(&sends, &mut failed);
+        }
+    }
+    for (at, outcome) in failed {
+        batch.sends[at].outcome = match outcome {
+            SendOutcome::Short(bytes) => Outcome::Short(bytes),
+            SendOutcome::Full => Outcome::Full,
+            SendOutcome::Failed(_) => Outcome::Failed,
+        };
+    }
+}
+
+/// Does what the shard asks for.
+fn act(local: &Rc<Local>) {
+    loop {
+        let action = local.core.borrow_mut().poll_action();
+        let Some(action) = action else { return };
+        match action {
+            Action::WatchWritable { socket, is_on } => {
+                local.parked.borrow_mut().watch_writable(SocketId(socket), is_on);
+            }
+            Action::Receive { socket, .. } => local.parked.borrow_mut().receive(SocketId(socket)),
+            Action::Close { socket, permit, how } => {
+                let how = match how {
+                    Closing::Graceful => sys::Closing::Graceful,
+                    Closing::Abort => sys::Closing::Abort,
+                };
+                local.parked.borrow_mut().close(SocketId(socket), how);
+                drop(local.shared.admissions.permit(RawPermit(permit)));
+            }
+            Action::Resume { socket, permit, read } => resume(local, SocketId(socket), permit, read),
+            Action::Authorize { slot, request, matchers } => {
+                monoio::spawn(authorize(Rc::clone(local), slot, request, matchers));
+            }
+            Action::Message { slot, message } => tell(local, slot, |app, subscriber| match &message {
+                OwnedMessage::Text(text) => app.received(subscriber, Message::Text(text)),
+                OwnedMessage::Binary(bytes) => app.received(subscriber, Message::Binary(bytes)),
+            }),
+            Action::Opened { slot } => tell(local, slot, |app, subscriber| app.opened(subscriber)),
+            Action::Closed { id, transport, data } => {
+                let subscriber = Subscriber { id, data: data.as_ref(), transport, outbox: Vec::new() };
+                local.shared.app.closed(&subscriber);
+            }
+        }
+    }
+}
+
+/// Calls the application for a subscriber, and sends what it replies.
+fn tell(local: &Rc<Local>, slot: SlotId, call: impl FnOnce(&dyn AnyApp, &mut Subscriber<'_>)) {
+    let found = local.core.borrow_mut().subscriber(slot);
+    let Some((id, transport, data)) = found else { return };
+    let mut subscriber = Subscriber { id, data: data.as_ref(), transport, outbox: Vec::new() };
+    call(&*local.shared.app, &mut subscriber);
+    let mut core = local.core.borrow_mut();
+    for reply in subscriber.outbox {
+        core.handle_reply(slot, reply);
+    }
+}
+
+/// Gives a connection back to a task, with the beginning of its next request.
+fn resume(local: &Rc<Local>, socket: SocketId, permit: u64, read: Vec<u8>) {
+    let permit = local.shared.admissions.permit(RawPermit(permit));
+    let taken = local.parked.borrow_mut().take_back(socket);
+    match taken {
+        Ok(fd) => {
+            monoio::spawn(connection::serve(local.context(), fd, permit, read));
+        }
+        Err(error) => {
+            // Out of descriptors: the connection cannot be served, and says so by its reset.
+            tracing::warn!(shard = local.number, %error, "a parked connection could not be taken back");
+            local.parked.borrow_mut().close(socket, sys::Closing::Abort);
+        }
+    }
+}
+
+/// Asks the application whether a WebSocket may hear these matchers too.
+async fn authorize(
+    local: Rc<Local>,
+    slot: SlotId,
+    request: Option<Rc<OwnedRequest>>,
+    matchers: Vec<crate::topic::Matcher>,
+) {
+    let answer = match &request {
+        None => Err(Refusal::new(403, "this connection may not subscribe to more")),
+        Some(request) => {
+            let request = request.subscribing(&matchers, Transport::WebSocket);
+            match local.shared.app.subscribe(&request).await {
+                Admission::Admit(grant) => Ok(grant.matchers),
+                Admission::Refuse(refusal) => Err(refusal),
+            }
+        }
+    };
+    local.core.borrow_mut().handle_authorized(slot, answer);
+    local.wake();
+}
+
+/// Adds what the shard has done to the metrics.
+fn report(local: &Local, last_gauges: &mut Instant) {
+    let mut core = local.core.borrow_mut();
+    let counters = std::mem::take(&mut core.counters);
+    let figures = local.figures();
+    if counters != super::Counters::default() {
+        figures.deliveries.add(counters.deliveries);
+        figures.sent_bytes.add(counters.bytes_sent);
+        figures.walks.add(counters.walks);
+        figures.turns.add(counters.turns);
+        figures.heartbeats.add(counters.heartbeats);
+        figures.gaps.add(counters.gaps);
+        figures.fell_behind.add(counters.slow);
+        figures.messages_received.add(counters.messages);
+        figures.published.add(counters.published);
+        figures.malformed(Malformed::Frame).add(counters.malformed_frames);
+        figures.malformed(Malformed::Command).add(counters.malformed_commands);
+        figures.refusals(Refused::Rate).add(counters.over_rate);
+        for (&why, &count) in Ended::ALL.iter().zip(&counters.ended) {
+            figures.ended(why).add(count);
+        }
+    }
+    if last_gauges.elapsed() > GAUGES_PERIOD {
+        *last_gauges = Instant::now();
+        figures.parked.set(core.connections() as u64);
+        figures.behind.set(core.behind() as u64);
+        figures.rings.set(local.parked.borrow().rings() as u64);
+        for (transport, count) in Transport::ALL.into_iter().zip(core.subscribers_by_transport()) {
+            figures.subscribers(transport).set(count as u64);
+        }
+    }
+}
+
+/// Marks an engine as drained before its threads end.
+pub(crate) fn begin_drain(shared: &Shared) {
+    shared.is_draining.store(true, Ordering::SeqCst);
+}

@@ -1,0 +1,231 @@
+//! The sets of a shard: all its subscribers with the same matchers and the same encoding stand in one. A set has no
+//! queue: what it has still to send are the shard's unfinished events of its matchers beyond `walked`.
+
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+
+use super::slots::{NONE, Slots, State};
+use super::walk::Walk;
+use crate::cursor::Offset;
+use crate::interest::MatcherIndex;
+use crate::topic::Matcher;
+use crate::transport::Encoding;
+
+/// A slot that left a set while a walk ran through its vector.
+pub(crate) const HOLE: u32 = NONE;
+
+/// Subscribers of the shard with the same matchers and encoding.
+#[derive(Debug)]
+pub(crate) struct Set {
+    pub(crate) matchers: Rc<[Matcher]>,
+    pub(crate) encoding: Encoding,
+    /// Every event of its matchers up to here was sent to all members.
+    pub(crate) walked: Offset,
+    /// Slot numbers, dense but for [`HOLE`]s while a walk runs.
+    pub(crate) members: Vec<u32>,
+    /// First and last of the slots that are served from the log, linked through [`super::slots::Slot::next`].
+    pub(crate) behind_first: u32,
+    pub(crate) behind_last: u32,
+    pub(crate) behind_count: u32,
+    /// The walk under way: at most one.
+    pub(crate) walk: Option<Box<Walk>>,
+    /// Second since which nobody stands in it.
+    pub(crate) empty_since: u32,
+    /// Second of its latest walk, so that a heartbeat that would follow at once is left out.
+    pub(crate) walked_at: u32,
+}
+
+impl Set {
+    /// Whether nobody stands in it, is behind in it, or is walked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.walk.is_none() && self.behind_count == 0 && self.members.is_empty()
+    }
+}
+
+/// All sets of a shard, and which of them a topic concerns.
+pub(crate) struct Sets {
+    sets: Vec<Option<Set>>,
+    free: Vec<u32>,
+    by_key: HashMap<(Rc<[Matcher]>, Encoding), u32>,
+    index: MatcherIndex<u32>,
+    /// Counts up whenever a set is made or removed, so that who keeps a list of sets sees that it is old.
+    pub(crate) generation: u64,
+}
+
+impl Sets {
+    pub(crate) fn new() -> Self {
+        Self {
+            sets: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::new(),
+            index: MatcherIndex::default(),
+            generation: 0,
+        }
+    }
+
+    /// Sets there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Set numbers are below.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.sets.len() as u32
+    }
+
+    pub(crate) fn find(&self, matchers: &Rc<[Matcher]>, encoding: Encoding) -> Option<u32> {
+        self.by_key.get(&(Rc::clone(matchers), encoding)).copied()
+    }
+
+    /// Makes a set that starts at `head`, which its interest returned.
+    pub(crate) fn make(
+        &mut self,
+        matchers: Rc<[Matcher]>,
+        encoding: Encoding,
+        head: Offset,
+        second: u32,
+    ) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.sets.push(None);
+            self.sets.len() as u32 - 1
+        });
+        for matcher in matchers.iter() {
+            self.index.insert(matcher, number);
+        }
+        let was = self.by_key.insert((Rc::clone(&matchers), encoding), number);
+        assert!(was.is_none(), "two sets of the same matchers and encoding");
+        self.sets[number as usize] = Some(Set {
+            matchers,
+            encoding,
+            walked: head,
+            members: Vec::new(),
+            behind_first: NONE,
+            behind_last: NONE,
+            behind_count: 0,
+            walk: None,
+            empty_since: second,
+            walked_at: 0,
+        });
+        self.generation += 1;
+        number
+    }
+
+    /// Removes an empty set; answers the matchers that no set of the shard has any more.
+    pub(crate) fn remove(&mut self, number: u32) -> Vec<Matcher> {
+        let set = self.sets[number as usize].take().expect("a set is removed once");
+        assert!(set.is_empty(), "only an empty set is removed");
+        self.by_key.remove(&(Rc::clone(&set.matchers), set.encoding));
+        self.free.push(number);
+        self.generation += 1;
+        let mut gone = Vec::new();
+        for matcher in set.matchers.iter() {
+            self.index.remove(matcher, &number);
+            if !self.index.contains(matcher) {
+                gone.push(matcher.clone());
+            }
+        }
+        gone
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<&Set> {
+        self.sets.get(number as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Set> {
+        self.sets.get_mut(number as usize)?.as_mut()
+    }
+
+    /// The sets of which a matcher names `topic`, each once.
+    pub(crate) fn of_topic(&self, topic: &str) -> Vec<u32> {
+        let mut found = Vec::new();
+        self.index.collect(topic, &mut found);
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Puts a slot at the end of the set's list of those behind.
+    pub(crate) fn link_behind(&mut self, slots: &mut Slots, number: u32, slot: u32) {
+        let set = &mut self[number];
+        let last = set.behind_last;
+        set.behind_last = slot;
+        set.behind_count += 1;
+        if last == NONE {
+            set.behind_first = slot;
+        } else {
+            slots[last].next = slot;
+        }
+        let entry = &mut slots[slot];
+        entry.set = number;
+        entry.index = last;
+        entry.next = NONE;
+        entry.state = State::Behind;
+    }
+
+    /// Takes a slot out of the set's list of those behind.
+    pub(crate) fn unlink_behind(&mut self, slots: &mut Slots, slot: u32) {
+        let (number, before, after) = (slots[slot].set, slots[slot].index, slots[slot].next);
+        let set = &mut self[number];
+        set.behind_count -= 1;
+        if before == NONE {
+            set.behind_first = after;
+        }
+        if after == NONE {
+            set.behind_last = before;
+        }
+        if before != NONE {
+            slots[before].next = after;
+        }
+        if after != NONE {
+            slots[after].index = before;
+        }
+        slots[slot].next = NONE;
+    }
+
+    /// Puts a slot into the set's vector. No walk of the set runs.
+    pub(crate) fn enter(&mut self, slots: &mut Slots, number: u32, slot: u32) {
+        let set = &mut self[number];
+        assert!(set.walk.is_none(), "nobody enters the vector of a running walk");
+        slots[slot].index = set.members.len() as u32;
+        slots[slot].set = number;
+        slots[slot].state = State::Member;
+        set.members.push(slot);
+    }
+
+    /// Takes a slot out of the set's vector: a hole while a walk runs, else the last one takes its place.
+    pub(crate) fn leave(&mut self, slots: &mut Slots, slot: u32, is_defect_swap_in_walk: bool) {
+        let (number, index) = (slots[slot].set, slots[slot].index as usize);
+        let set = &mut self[number];
+        assert_eq!(set.members[index], slot, "a slot knows its place in its set");
+        if set.walk.is_some() && !is_defect_swap_in_walk {
+            set.members[index] = HOLE;
+            return;
+        }
+        set.members.swap_remove(index);
+        if let Some(&moved) = set.members.get(index)
+            && moved != HOLE
+        {
+            slots[moved].index = index as u32;
+        }
+        // A set that was large once gives its memory back.
+        if set.members.capacity() > 64 && set.members.len() * 4 < set.members.capacity() {
+            let keep = set.members.len() * 2;
+            set.members.shrink_to(keep);
+        }
+    }
+}
+
+impl std::ops::Index<u32> for Sets {
+    type Output = Set;
+
+    fn index(&self, number: u32) -> &Set {
+        self.sets[number as usize].as_ref().expect("a slot's set lives as long as the slot")
+    }
+}
+
+impl std::ops::IndexMut<u32> for Sets {
+    fn index_mut(&mut self, number: u32) -> &mut Set {
+        self.sets[number as usize].as_mut().expect("a slot's set lives as long as the slot")
+    }
+}

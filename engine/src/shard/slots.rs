@@ -1,0 +1,261 @@
+//! The slots of a shard: what an idle connection costs. Pages of at most 64 bytes a slot, and never one growing vector,
+//! so that a shard that grows copies nothing and one that shrinks keeps its addresses.
+
+use crate::cursor::Offset;
+
+/// No slot, no set, no place in a list.
+pub(crate) const NONE: u32 = u32::MAX;
+
+const PAGE_SLOTS: usize = 4_096;
+
+/// Names a slot and the life of it: a late completion of an earlier life is told apart by the generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SlotId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// What a slot is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// In the free list.
+    Free,
+    /// A connection between two requests.
+    Idle,
+    /// Served from the log, not (or no longer) in the vector of its set.
+    Behind,
+    /// In the vector of its set.
+    Member,
+    /// A poll whose answer is under way: in no set.
+    Answered,
+    /// Nothing more is said to it but what is half sent and the close; the deadline ends it.
+    Closing,
+}
+
+/// One connection of the shard while it is parked.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    /// Behind: all its events up to here were sent. Member: derived from its set instead.
+    pub(crate) place: Offset,
+    /// Highest `resumed` of the gap notices sent to it: only a higher one is told.
+    pub(crate) told: Offset,
+    /// The admission that its connection holds, as the driver has it.
+    pub(crate) permit: u64,
+    /// Life of this slot; counts up when it is freed.
+    pub(crate) generation: u32,
+    /// The parked socket, in the driver's numbering.
+    pub(crate) socket: u32,
+    /// Its set, while it has one.
+    pub(crate) set: u32,
+    /// Member: its place in the set's vector. Behind: the slot before it in the set's list.
+    pub(crate) index: u32,
+    /// Behind: the slot after it in the set's list. Free: the next free slot.
+    pub(crate) next: u32,
+    /// Second (of the shard's clock) at which its wait, its age or its closing handshake is over; [`NONE`] for never.
+    pub(crate) deadline: u32,
+    /// Second at which its next heartbeat is due; [`NONE`] for none.
+    pub(crate) beat: u32,
+    /// Bytes that a one-way subscriber has sent us.
+    pub(crate) input_bytes: u16,
+    /// Bits of [`flag`].
+    pub(crate) flags: u32,
+    pub(crate) state: State,
+}
+
+const _: () = assert!(size_of::<Slot>() <= 64, "millions of idle subscribers pay for each byte");
+
+/// The bits of [`Slot::flags`].
+pub(crate) mod flag {
+    /// A run is half sent: nothing else goes to the socket, and nothing is read from it.
+    pub(crate) const HALF_SENT: u32 = 1;
+    /// It stands in the queue of those to be served from the log.
+    pub(crate) const QUEUED: u32 = 1 << 1;
+    /// It has a send in the batch that is being filled or executed.
+    pub(crate) const IN_BATCH: u32 = 1 << 2;
+    /// The start of its stream is sent.
+    pub(crate) const STARTED: u32 = 1 << 3;
+    /// The socket did not take a send, and POLLOUT has not come since.
+    pub(crate) const UNWRITABLE: u32 = 1 << 4;
+    /// Bytes have arrived that were not read yet.
+    pub(crate) const READABLE: u32 = 1 << 5;
+    /// A receive is under way.
+    pub(crate) const RECEIVING: u32 = 1 << 6;
+    /// A live subscriber that was too slow: its policy acts if it has fallen off the log.
+    pub(crate) const FELL: u32 = 1 << 7;
+    /// A ping is sent and its pong has not come.
+    pub(crate) const PONG_DUE: u32 = 1 << 8;
+    /// The connection goes on after the answer.
+    pub(crate) const KEEPS_ALIVE: u32 = 1 << 9;
+    /// The peer has sent FIN.
+    pub(crate) const HALF_CLOSED: u32 = 1 << 10;
+    /// The slow policy `latest`.
+    pub(crate) const POLICY_LATEST: u32 = 1 << 11;
+    /// The slow policy `close`.
+    pub(crate) const POLICY_CLOSE: u32 = 1 << 12;
+    /// The application was told that it is open.
+    pub(crate) const OPENED: u32 = 1 << 13;
+    /// It has an entry in the table of extras.
+    pub(crate) const HAS_EXTRA: u32 = 1 << 14;
+    /// The pong of the ping before the latest has not come either.
+    pub(crate) const PONG_MISSED: u32 = 1 << 15;
+    /// A `subscribe` command waits for the application's word: no further input is taken.
+    pub(crate) const AUTHORIZING: u32 = 1 << 16;
+    /// It is closed as soon as what is half sent is sent.
+    pub(crate) const CLOSE_WHEN_SENT: u32 = 1 << 17;
+    /// It stands in the list of those whose place is ahead of what the shard has taken.
+    pub(crate) const UNSETTLED: u32 = 1 << 18;
+    /// A WebSocket that is closing waits for its peer's close.
+    pub(crate) const PEER_CLOSE_DUE: u32 = 1 << 20;
+    /// The driver watches for the socket to take bytes again.
+    pub(crate) const POLLOUT: u32 = 1 << 19;
+}
+
+impl Slot {
+    fn free(generation: u32, next: u32) -> Self {
+        Self {
+            place: Offset::START,
+            told: Offset::START,
+            permit: 0,
+            generation,
+            socket: NONE,
+            set: NONE,
+            index: NONE,
+            next,
+            deadline: NONE,
+            beat: NONE,
+            input_bytes: 0,
+            flags: 0,
+            state: State::Free,
+        }
+    }
+
+    /// Whether a bit of [`flag`] is set.
+    pub(crate) fn is(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Sets or clears a bit of [`flag`].
+    pub(crate) fn put(&mut self, flag: u32, is_set: bool) {
+        if is_set {
+            self.flags |= flag;
+        } else {
+            self.flags &= !flag;
+        }
+    }
+}
+
+/// All slots of a shard.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    pages: Vec<Box<[Slot]>>,
+    first_free: u32,
+    used: usize,
+}
+
+impl Slots {
+    pub(crate) fn new() -> Self {
+        Self { pages: Vec::new(), first_free: NONE, used: 0 }
+    }
+
+    /// Slots in use.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Slots in use and free: indices are below.
+    pub(crate) fn capacity(&self) -> u32 {
+        (self.pages.len() * PAGE_SLOTS) as u32
+    }
+
+    /// Takes a free slot.
+    pub(crate) fn take(&mut self) -> SlotId {
+        if self.first_free == NONE {
+            let base = self.capacity();
+            let last = base + PAGE_SLOTS as u32 - 1;
+            let page = (base..=last).map(|i| Slot::free(0, if i == last { NONE } else { i + 1 }));
+            self.pages.push(page.collect());
+            self.first_free = base;
+        }
+        let index = self.first_free;
+        let slot = &mut self[index];
+        assert_eq!(slot.state, State::Free, "a slot in use stood in the free list");
+        let (generation, next) = (slot.generation, slot.next);
+        slot.next = NONE;
+        self.first_free = next;
+        self.used += 1;
+        SlotId { index, generation }
+    }
+
+    /// Gives a slot back; its generation ends.
+    pub(crate) fn give_back(&mut self, index: u32) {
+        let first_free = self.first_free;
+        let slot = &mut self[index];
+        assert_ne!(slot.state, State::Free, "a slot is given back once");
+        *slot = Slot::free(slot.generation.wrapping_add(1), first_free);
+        self.first_free = index;
+        self.used -= 1;
+    }
+
+    /// The slot of this name, if it is still in that life.
+    pub(crate) fn get(&mut self, id: SlotId) -> Option<&mut Slot> {
+        let slot =
+            self.pages.get_mut(id.index as usize / PAGE_SLOTS)?.get_mut(id.index as usize % PAGE_SLOTS)?;
+        (slot.generation == id.generation && slot.state != State::Free).then_some(slot)
+    }
+
+    /// The name of a slot that is in use.
+    pub(crate) fn id(&self, index: u32) -> SlotId {
+        SlotId { index, generation: self[index].generation }
+    }
+}
+
+impl std::ops::Index<u32> for Slots {
+    type Output = Slot;
+
+    fn index(&self, index: u32) -> &Slot {
+        &self.pages[index as usize / PAGE_SLOTS][index as usize % PAGE_SLOTS]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Slots {
+    fn index_mut(&mut self, index: u32) -> &mut Slot {
+        &mut self.pages[index as usize / PAGE_SLOTS][index as usize % PAGE_SLOTS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_given_back_is_taken_again_under_another_generation() {
+        let mut slots = Slots::new();
+        let first = slots.take();
+        slots[first.index].state = State::Idle;
+        assert!(slots.get(first).is_some());
+        slots.give_back(first.index);
+        assert!(slots.get(first).is_none());
+        let second = slots.take();
+        slots[second.index].state = State::Idle;
+        assert_eq!(second.index, first.index);
+        assert!(slots.get(first).is_none(), "a name of an earlier life finds nothing");
+        assert!(slots.get(second).is_some());
+    }
+
+    #[test]
+    fn growing_keeps_every_slot() {
+        let mut slots = Slots::new();
+        let ids: Vec<SlotId> = (0..10_000)
+            .map(|n| {
+                let id = slots.take();
+                slots[id.index].state = State::Idle;
+                slots[id.index].place = Offset(n);
+                id
+            })
+            .collect();
+        assert_eq!(slots.used(), 10_000);
+        for (n, id) in ids.iter().enumerate() {
+            assert_eq!(slots.get(*id).map(|s| s.place), Some(Offset(n as u64)));
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The sweep: all slots once a second, in slices. No timer is kept for any connection: heartbeats, deadlines, silent
+//! peers, empty sets and the drain are found by looking.
+
+use super::control::{Control, Farewell};
+use super::slots::{NONE, State, flag};
+use super::{Closing, Shard};
+use crate::metrics::Ended;
+use crate::transport::{Encoding, Framing, Transport};
+
+/// How many slices a second's sweep has.
+const SLICES: u64 = 16;
+
+/// How far the sweep has come.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    /// The slice that comes next, counted since the shard began.
+    slice: u64,
+    /// The set that is looked at next.
+    set: u32,
+}
+
+/// The orderly end of all connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drain {
+    from_ms: u64,
+    for_ms: u64,
+    /// Slots below are told.
+    told: u32,
+}
+
+impl Shard {
+    /// Milliseconds until `handle_tick` has something to do.
+    pub(crate) fn tick_ms() -> u64 {
+        1_000 / SLICES
+    }
+
+    /// Time goes on: `now_ms` since the shard began. Called at least every [`Shard::tick_ms`]; looks at a slice of the
+    /// slots for each that has passed.
+    pub(crate) fn handle_tick(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        let until = self.now_ms * SLICES / 1_000;
+        let capacity = self.slots.capacity();
+        // A shard that was held up for long looks at each slot once, not once a missed second.
+        self.sweep.slice = self.sweep.slice.max(until.saturating_sub(SLICES));
+        while self.sweep.slice < until {
+            let part = self.sweep.slice % SLICES;
+            let from = (u64::from(capacity) * part / SLICES) as u32;
+            let to = (u64::from(capacity) * (part + 1) / SLICES) as u32;
+            for index in from..to {
+                if self.slots[index].state != State::Free {
+                    self.look_at(index);
+                }
+            }
+            self.look_at_sets();
+            self.sweep.slice += 1;
+        }
+        self.go_on_draining();
+    }
+
+    fn look_at(&mut self, index: u32) {
+        let second = self.second();
+        let slot = &self.slots[index];
+        if slot.deadline != NONE && slot.deadline <= second {
+            self.deadline(index);
+        } else if slot.beat != NONE && slot.beat <= second {
+            self.beat(index);
+        }
+    }
+
+    /// The time of a slot is over.
+    fn deadline(&mut self, index: u32) {
+        self.slots[index].deadline = NONE;
+        match self.slots[index].state {
+            State::Idle => self.close(index, Closing::Graceful, Ended::Closed),
+            State::Closing => self.close(index, Closing::Abort, Ended::Closed),
+            State::Behind | State::Member => {
+                let is_poll = self.encoding_of(index).is_some_and(|e| e.transport.is_poll());
+                let control = if is_poll { Control::EmptyAnswer } else { Control::End(Farewell::MaxAge) };
+                self.control(index, control);
+            }
+            State::Answered | State::Free => {}
+        }
+    }
+
+    /// When the first heartbeat of a new subscriber is due; the periods of all are spread.
+    pub(super) fn first_beat(&mut self, encoding: Encoding) -> u32 {
+        if encoding.transport.is_poll() {
+            return NONE;
+        }
+        let period = self.config.timing.heartbeat_seconds.max(1);
+        self.second() + period - self.jitter(period / 10 + 1).min(period - 1)
+    }
+
+    fn beat(&mut self, index: u32) {
+        let second = self.second();
+        let period = self.config.timing.heartbeat_seconds.max(1);
+        let jitter = self.jitter(period / 10 + 1).min(period - 1);
+        let Some(encoding) = self.encoding_of(index) else { return };
+        let slot = &mut self.slots[index];
+        slot.beat = second + period - jitter;
+        if encoding.transport == Transport::WebSocket && slot.is(flag::STARTED) && !slot.is(flag::HALF_SENT) {
+            if slot.is(flag::PONG_MISSED) {
+                self.close(index, Closing::Abort, Ended::Silent);
+                return;
+            }
+            let is_due = slot.is(flag::PONG_DUE);
+            slot.put(flag::PONG_MISSED, is_due);
+            slot.put(flag::PONG_DUE, true);
+        } else if encoding.framing != Framing::Frames
+            && self.sets[self.slots[index].set].walked_at + period / 2 > second
+            && second > period
+        {
+            // Events went out lately: they prove as much as a heartbeat would.
+            return;
+        }
+        // Once in half the retention age at least, the heartbeat says where the subscriber is.
+        let every = (self.config.retention.age_seconds / 2 / u64::from(period)).max(1);
+        let is_place = (u64::from(second / period) + u64::from(index)).is_multiple_of(every);
+        self.control(index, if is_place { Control::Place } else { Control::Heartbeat });
+    }
+
+    /// Removes sets in which nobody has stood for a while, in one step with the interest that they alone gave.
+    fn look_at_sets(&mut self) {
+        let second = self.second();
+        let kept = self.config.timing.empty_set_seconds;
+        let capacity = self.sets.capacity();
+        let count = capacity.div_ceil(SLICES as u32);
+        for _ in 0..count {
+            let number = self.sweep.set;
+            self.sweep.set = if number + 1 >= capacity { 0 } else { number + 1 };
+            let Some(set) = self.sets.get(number) else { continue };
+            if !set.is_empty() || set.empty_since + kept > second {
+                continue;
+            }
+            let encoding = set.encoding;
+            let gone = self.sets.remove(number);
+            self.heads.release(encoding.head);
+            if encoding.transport.is_poll() {
+                self.prepared.clear();
+            }
+            self.sequencer.remove_interest(self.number, &gone);
+        }
+    }
+
+    /// Ends all connections in an orderly way, spread over `for_ms`; none is told later than that.
+    pub(crate) fn handle_drain(&mut self, for_ms: u64) {
+        let from_ms = self.now_ms;
+        self.drain.get_or_insert(Drain { from_ms, for_ms, told: 0 });
+    }
+
+    fn go_on_draining(&mut self) {
+        let Some(mut drain) = self.drain else { return };
+        let passed = self.now_ms - drain.from_ms;
+        let capacity = self.slots.capacity();
+        let until = if passed >= drain.for_ms {
+            capacity
+        } else {
+            (u64::from(capacity) * passed / drain.for_ms.max(1)) as u32
+        };
+        for index in drain.told..until {
+            self.drain_slot(index);
+        }
+        drain.told = until;
+        if until == capacity {
+            // Who came in between is told in the next round.
+            drain.told = 0;
+        }
+        self.drain = Some(drain);
+    }
+
+    fn drain_slot(&mut self, index: u32) {
+        if self.extra_of(index).is_some_and(|extra| !extra.waiting.is_empty()) {
+            // It is told once, when what is half sent is sent.
+            return;
+        }
+        match self.slots[index].state {
+            State::Idle => self.close(index, Closing::Graceful, Ended::Closed),
+            State::Behind | State::Member => {
+                let is_poll = self.encoding_of(index).is_some_and(|e| e.transport.is_poll());
+                let control = if is_poll { Control::EmptyAnswer } else { Control::End(Farewell::Drain) };
+                self.control(index, control);
+            }
+            State::Free | State::Answered | State::Closing => {}
+        }
+    }
+}
