@@ -125,6 +125,7 @@ figures! {
         connections: Gauge, "stentor_connections", "Connections that are open, parked ones included.";
         tasks: Gauge, "stentor_connection_tasks", "Connections that are being talked to, and not parked.";
         parked: Gauge, "stentor_connections_parked", "Connections that are parked: subscribers, and idle ones.";
+        published: Counter, "stentor_published_over_websocket_total", "Events that were published over WebSockets.";
         deliveries: Counter, "stentor_deliveries_total", "Events that were sent to a subscriber.";
         sent_bytes: Counter, "stentor_sent_bytes_total", "Bytes that the kernel took to be sent to subscribers.";
         walks: Counter, "stentor_walks_total", "Walks over the subscribers of a set.";
