@@ -1,5 +1,5 @@
-//! What the engine counts. Every shard counts for itself, so that no two cores write to one line of memory; a snapshot
-//! adds the shards up. Knows no format: a page that shows a [`Sample`] a line is the server's.
+//! What the engine counts. Every shard counts for itself, so that no two cores write to one line of memory; a
+//! snapshot adds the shards up. Knows no format: a page that shows a [`Sample`] a line is the server's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -121,13 +121,17 @@ impl<const N: usize> Default for ByLabel<N> {
 
 figures! {
     plain {
-        connections_accepted: Counter, "stentor_connections_accepted_total", "Connections that were accepted.";
+        connections_accepted: Counter, "stentor_connections_accepted_total",
+            "Connections that were accepted.";
         connections: Gauge, "stentor_connections", "Connections that are open, parked ones included.";
         tasks: Gauge, "stentor_connection_tasks", "Connections that are being talked to, and not parked.";
-        parked: Gauge, "stentor_connections_parked", "Connections that are parked: subscribers, and idle ones.";
-        published: Counter, "stentor_published_over_websocket_total", "Events that were published over WebSockets.";
+        parked: Gauge, "stentor_connections_parked",
+            "Connections that are parked: subscribers, and idle ones.";
+        published: Counter, "stentor_published_over_websocket_total",
+            "Events that were published over WebSockets.";
         deliveries: Counter, "stentor_deliveries_total", "Events that were sent to a subscriber.";
-        sent_bytes: Counter, "stentor_sent_bytes_total", "Bytes that the kernel took to be sent to subscribers.";
+        sent_bytes: Counter, "stentor_sent_bytes_total",
+            "Bytes that the kernel took to be sent to subscribers.";
         walks: Counter, "stentor_walks_total", "Walks over the subscribers of a set.";
         turns: Counter, "stentor_turns_total", "Turns of topics with unfinished events.";
         wakes: Counter, "stentor_wakes_total", "Times that a shard was woken.";
@@ -147,10 +151,14 @@ figures! {
         subscribers[Transport]: Gauge, "stentor_subscribers", "transport", "Subscribers that are parked.";
         subscriptions[Transport]: Counter, "stentor_subscriptions_total", "transport",
             "Subscriptions that were admitted, each poll counted.";
-        responses[StatusClass]: Counter, "stentor_responses_total", "status", "Responses by class of their status.";
-        refusals[Refused]: Counter, "stentor_refusals_total", "reason", "Requests and connections that were refused.";
-        malformed[Malformed]: Counter, "stentor_malformed_total", "kind", "Input that broke a rule, by what was wrong.";
-        ended[Ended]: Counter, "stentor_subscriptions_ended_total", "reason", "Subscriptions that are over, by why.";
+        responses[StatusClass]: Counter, "stentor_responses_total", "status",
+            "Responses by class of their status.";
+        refusals[Refused]: Counter, "stentor_refusals_total", "reason",
+            "Requests and connections that were refused.";
+        malformed[Malformed]: Counter, "stentor_malformed_total", "kind",
+            "Input that broke a rule, by what was wrong.";
+        ended[Ended]: Counter, "stentor_subscriptions_ended_total", "reason",
+            "Subscriptions that are over, by why.";
     }
 }
 
@@ -277,8 +285,8 @@ impl Metrics {
         &self.shards[shard]
     }
 
-    /// Every figure of the shards as it stands now, always in the same order. The figures are read one after the other
-    /// while the engine goes on, so two of them may differ by what happened in between.
+    /// Every figure of the shards as it stands now, always in the same order. The figures are read one after
+    /// the other while the engine goes on, so two of them may differ by what happened in between.
     pub fn snapshot(&self) -> Vec<Family> {
         families(&self.shards)
     }

@@ -1,4 +1,5 @@
-//! Publishing over HTTP: one event as a body, or a batch of them. The body is not read before the embedder has said yes.
+//! Publishing over HTTP: one event as a body, or a batch of them. The body is not read before the embedder
+//! has said yes.
 
 use std::time::Instant;
 
@@ -146,8 +147,8 @@ fn check_unnamed(request: &OwnedRequest) -> Refusable<()> {
     Ok(())
 }
 
-/// No type is text: what a shell script sends without a thought. So is a form's, which is what `curl -d` says of
-/// anything.
+/// No type is text: what a shell script sends without a thought. So is a form's, which is what `curl -d` says
+/// of anything.
 fn kind_of(request: &OwnedRequest) -> Refusable<BodyKind> {
     if let Some(coding) = request.header("content-encoding").filter(|coding| !is_identity(coding)) {
         let detail = format!("Content-Encoding {coding:?}; data is taken as it stands only");

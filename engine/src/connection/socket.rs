@@ -1,5 +1,5 @@
-//! The socket of a connection in its task phase: what was read and not yet used, reads and writes with deadlines, and the
-//! end that loses nothing.
+//! The socket of a connection in its task phase: what was read and not yet used, reads and writes with
+//! deadlines, and the end that loses nothing.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -110,8 +110,8 @@ impl Socket {
         !self.is_broken
     }
 
-    /// A peer that always has more for us does not keep the shard's other tasks waiting: now and then there is a real
-    /// operation of the runtime in between, which is over as soon as the others had their turn.
+    /// A peer that always has more for us does not keep the shard's other tasks waiting: now and then there
+    /// is a real operation of the runtime in between, which is over as soon as the others had their turn.
     pub(super) async fn take_turn(&mut self) {
         if self.operations >= TURN_OPERATIONS {
             self.operations = 0;
@@ -120,8 +120,8 @@ impl Socket {
         }
     }
 
-    /// Ends the connection: says FIN, then reads and drops what still comes, for a moment, so that the peer can read what
-    /// it was sent last.
+    /// Ends the connection: says FIN, then reads and drops what still comes, for a moment, so that the peer
+    /// can read what it was sent last.
     pub(super) async fn close(mut self) {
         if self.is_broken || self.stream.shutdown_sending().is_err() {
             return;
