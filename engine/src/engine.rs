@@ -13,7 +13,7 @@ use crate::channel::{self, Wake};
 use crate::config::{Config, ConfigError};
 use crate::connection::Admissions;
 use crate::cursor::{CursorError, Start};
-use crate::metrics::{Family, Metrics};
+use crate::metrics::{Family, Metrics, log_families};
 use crate::publish::{Publisher, Sequencer};
 use crate::receiver::Receiver;
 use crate::shard::run::{self, Local, Shared};
@@ -303,7 +303,9 @@ impl Engine {
 
     /// The figures of this moment, always in the same order.
     pub fn metrics(&self) -> Vec<Family> {
-        self.shared.metrics.snapshot()
+        let mut families = self.shared.metrics.snapshot();
+        families.extend(log_families(&self.shared.sequencer.statistics()));
+        families
     }
 
     /// Whether [`Engine::drain`] was called.

@@ -85,6 +85,7 @@ struct Rig {
     context: Rc<Context>,
     parked: Rc<Parked>,
     listener: TcpListener,
+    backend: Backend,
 }
 
 impl Rig {
@@ -103,7 +104,7 @@ impl Rig {
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        Self { context: Rc::new(context), parked, listener }
+        Self { context: Rc::new(context), parked, listener, backend: Backend::available().0 }
     }
 
     fn publisher(&self) -> Publisher {
@@ -126,7 +127,7 @@ impl Rig {
         let client = std::thread::spawn(move || client(address));
         let context = Rc::clone(&self.context);
         let limit = Instant::now() + Duration::from_secs(30);
-        block_on(async {
+        sys::block_on(self.backend, async {
             let sleeper = Sleeper::new(self.listener.as_fd()).unwrap();
             while !client.is_finished() && Instant::now() < limit {
                 let _ = monoio::time::timeout(Duration::from_millis(5), sleeper.wait()).await;
@@ -142,7 +143,8 @@ impl Rig {
             }
             // What the tasks still say goes out.
             monoio::time::sleep(Duration::from_millis(5)).await;
-        });
+        })
+        .unwrap();
         assert!(client.is_finished(), "the client still waits for something");
         client.join().unwrap()
     }
