@@ -79,6 +79,8 @@ pub(crate) struct Join {
     pub(crate) head: Vec<u8>,
     /// Where it begins.
     pub(crate) after: Offset,
+    /// What counts as told of gaps.
+    pub(crate) told: Offset,
     /// The cursor that it brought, if that is of another epoch: the gap is told first.
     pub(crate) old: Option<Cursor>,
     /// How long a long poll is held.
@@ -505,6 +507,7 @@ impl Shard {
         let slot = &mut self.slots[id.index];
         slot.permit = join.permit;
         slot.place = join.after;
+        slot.told = join.told;
         slot.beat = beat;
         slot.deadline = if age == 0 && !is_poll { NONE } else { second + age - jitter.min(age) };
         slot.put(flag::KEEPS_ALIVE, join.variant.keeps_alive);

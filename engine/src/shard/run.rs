@@ -223,6 +223,7 @@ impl Park for Parking {
             },
             head: subscription.head,
             after: subscription.after,
+            told: subscription.told,
             old: subscription.old,
             wait_seconds: subscription.wait_seconds,
             max_age_seconds: grant.max_age_seconds.unwrap_or(config.timing.max_age_seconds),
