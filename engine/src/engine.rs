@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::channel::{self, Wake};
 use crate::config::{Config, ConfigError};
 use crate::connection::Admissions;
 use crate::cursor::{CursorError, Start};
-use crate::metrics::{Family, Metrics};
+use crate::metrics::{Family, Metrics, log_families};
 use crate::publish::{Publisher, Sequencer};
 use crate::receiver::Receiver;
 use crate::shard::run::{self, Local, Shared};
@@ -220,8 +220,15 @@ impl Engine {
             config,
         });
         let is_over = Arc::new(AtomicBool::new(false));
-        let mut engine =
-            Self { shared, threads: Mutex::default(), addresses, shards: count, backend, backend_reason, is_over };
+        let engine = Self {
+            shared,
+            threads: Mutex::default(),
+            addresses,
+            shards: count,
+            backend,
+            backend_reason,
+            is_over,
+        };
         let (ready, started) = std::sync::mpsc::channel();
         for (number, ((receiver, eventfd), listeners)) in receivers.into_iter().zip(listeners).enumerate() {
             let shared = Arc::clone(&engine.shared);
@@ -303,7 +310,9 @@ impl Engine {
 
     /// The figures of this moment, always in the same order.
     pub fn metrics(&self) -> Vec<Family> {
-        self.shared.metrics.snapshot()
+        let mut families = self.shared.metrics.snapshot();
+        families.extend(log_families(&self.shared.sequencer.statistics()));
+        families
     }
 
     /// Whether [`Engine::drain`] was called.

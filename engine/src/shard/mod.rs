@@ -34,6 +34,7 @@ use crate::topic::{Matcher, Topic};
 use crate::transport::websocket::Command;
 use crate::transport::{Encoding, Transport};
 use control::Control;
+#[cfg(test)]
 pub(crate) use input::{Ready, Received};
 pub(crate) use prepared::{HeadVariant, Run};
 use prepared::{Heads, Prepared};
@@ -78,6 +79,8 @@ pub(crate) struct Join {
     pub(crate) head: Vec<u8>,
     /// Where it begins.
     pub(crate) after: Offset,
+    /// What counts as told of gaps.
+    pub(crate) told: Offset,
     /// The cursor that it brought, if that is of another epoch: the gap is told first.
     pub(crate) old: Option<Cursor>,
     /// How long a long poll is held.
@@ -198,7 +201,7 @@ pub(crate) enum Action {
     /// Report when the socket takes bytes again (or stop to).
     WatchWritable { socket: u32, is_on: bool },
     /// Receive once, and bring what comes to `handle_received`.
-    Receive { slot: SlotId, socket: u32 },
+    Receive { socket: u32 },
     /// Close the socket and free its admission; the slot is gone.
     Close { socket: u32, permit: u64, how: Closing },
     /// The connection has a next request: back to a task with it. The slot is gone.
@@ -390,11 +393,6 @@ impl Shard {
         self.slots.used()
     }
 
-    /// Sets there are.
-    pub(crate) fn sets(&self) -> usize {
-        self.sets.len()
-    }
-
     /// Subscribers of this shard that hear `topic`.
     pub(crate) fn subscribers_of(&self, topic: &str) -> usize {
         let count = |number: u32| {
@@ -509,6 +507,7 @@ impl Shard {
         let slot = &mut self.slots[id.index];
         slot.permit = join.permit;
         slot.place = join.after;
+        slot.told = join.told;
         slot.beat = beat;
         slot.deadline = if age == 0 && !is_poll { NONE } else { second + age - jitter.min(age) };
         slot.put(flag::KEEPS_ALIVE, join.variant.keeps_alive);

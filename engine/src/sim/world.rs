@@ -377,7 +377,7 @@ impl World {
                         socket.is_writable |= socket.to_client.len() < socket.capacity;
                     }
                 }
-                Action::Receive { socket, .. } => {
+                Action::Receive { socket } => {
                     if let Some(socket) = shard.sockets.get_mut(&socket) {
                         socket.is_receiving = true;
                     }
@@ -529,6 +529,7 @@ impl World {
             variant: HeadVariant { lines: "".into(), keeps_alive: true, is_http10: false },
             head: Vec::new(),
             after: resolved.after,
+            told: Offset::START,
             old: resolved.old,
             wait_seconds: 2,
             max_age_seconds: 0,
