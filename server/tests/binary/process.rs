@@ -126,13 +126,9 @@ pub struct Peer {
 
 impl Peer {
     pub fn to(address: SocketAddr) -> Self {
-        Self::try_to(address).expect("a connection")
-    }
-
-    fn try_to(address: SocketAddr) -> Option<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Some(Self { stream, read: Vec::new() })
+        Self { stream, read: Vec::new() }
     }
 
     pub fn send(&mut self, text: &str) {
@@ -143,13 +139,6 @@ impl Peer {
     pub fn request(&mut self, head: &str, body: &str) -> Response {
         self.send(&format!("{head}\r\nHost: localhost\r\n\r\n{body}"));
         self.response(head.starts_with("HEAD")).expect("an answer")
-    }
-
-    /// The answer to a request on a connection of its own; none if the door is shut.
-    pub fn try_request(address: SocketAddr, head: &str) -> Option<Response> {
-        let mut peer = Self::try_to(address)?;
-        peer.stream.write_all(format!("{head}\r\nHost: localhost\r\n\r\n").as_bytes()).ok()?;
-        peer.response(false)
     }
 
     fn response(&mut self, is_head_only: bool) -> Option<Response> {
