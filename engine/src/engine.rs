@@ -74,10 +74,12 @@ impl Builder {
 
     /// Starts the threads. The engine serves until [`Engine::drain`] or until it is dropped.
     ///
-    /// If a shard panics the process says so and exits with status 70: a server of which a part is dead serves nobody.
+    /// If a shard panics the process says so and exits with status 70: a server of which a part is dead
+    /// serves nobody.
     ///
     /// # Errors
-    /// [`StartError`]: a value of the configuration, an address that cannot be listened at, or the system's limits.
+    /// [`StartError`]: a value of the configuration, an address that cannot be listened at, or the system's
+    /// limits.
     pub fn start<A: App>(self, app: A) -> Result<Engine, StartError> {
         Engine::start(self.config, self.is_epoll, Arc::new(app))
     }
@@ -140,7 +142,8 @@ impl fmt::Display for DrainError {
 
 impl std::error::Error for DrainError {}
 
-/// A running engine. Dropping it ends its threads at once; [`Engine::drain`] ends connections in an orderly way first.
+/// A running engine. Dropping it ends its threads at once; [`Engine::drain`] ends connections in an orderly
+/// way first.
 pub struct Engine {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -245,8 +248,7 @@ impl Engine {
                 }
             };
             let spawned = std::thread::Builder::new().name(format!("shard-{number}")).spawn(thread);
-            let spawned = spawned.map_err(system("a thread"))?;
-            engine.threads.lock().unwrap_or_else(PoisonError::into_inner).push(spawned);
+            engine.add_thread(spawned.map_err(system("a thread"))?);
         }
         drop(ready);
         for _ in 0..count {
@@ -273,8 +275,7 @@ impl Engine {
             }
         };
         let thread = std::thread::Builder::new().name("retention".into()).spawn(work);
-        let thread = thread.map_err(|source| StartError::System { what: "a thread", source })?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        self.add_thread(thread.map_err(|source| StartError::System { what: "a thread", source })?);
         Ok(())
     }
 
@@ -327,9 +328,10 @@ impl Engine {
         Arc::clone(&self.shared.is_draining)
     }
 
-    /// Ends all connections in an orderly way, within `within`: new ones are refused, long polls answered, WebSockets
-    /// closed with 1001, streams ended, spread over the first half of the time so that not all come back at once
-    /// somewhere else. Blocks the calling thread; publishing is closed and the threads have ended when it returns.
+    /// Ends all connections in an orderly way, within `within`: new ones are refused, long polls answered,
+    /// WebSockets closed with 1001, streams ended, spread over the first half of the time so that not all
+    /// come back at once somewhere else. Blocks the calling thread; publishing is closed at the end. Figures
+    /// can be read all the while.
     ///
     /// # Errors
     /// [`DrainError::Timeout`] if connections were left when the time was over.
@@ -347,6 +349,10 @@ impl Engine {
         }
         self.stop();
         if left > 0 { Err(DrainError::Timeout { connections: left }) } else { Ok(()) }
+    }
+
+    fn add_thread(&self, thread: JoinHandle<()>) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
     }
 
     fn stop(&self) {
@@ -396,12 +402,7 @@ fn shard_thread(
         };
         let local = Local::new(number, shared, parked, eventfd);
         for listener in listeners {
-            let local = std::rc::Rc::clone(&local);
-            monoio::spawn(async move {
-                if let Err(error) = crate::listen::accept(local, listener).await {
-                    panic!("shard {number} cannot accept: {error}");
-                }
-            });
+            crate::socket::listen(std::rc::Rc::clone(&local), listener);
         }
         let _ = ready.send(Ok(()));
         if let Err(error) = run::run(local, receiver).await {

@@ -12,7 +12,6 @@ use signal_hook::iterator::Signals;
 
 use crate::running::Running;
 
-
 /// What the process waits for.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -65,38 +64,33 @@ pub(crate) fn listen_for_signals(events: Sender<Event>) -> std::io::Result<()> {
 
 /// Waits until `engine` has been drained after the first signal, or a second signal comes.
 pub(crate) fn supervise(
-    engine: &Arc<dyn Running>,
+    engine: &Arc<impl Running + 'static>,
     events: &Receiver<Event>,
     tell: &Sender<Event>,
     drain_time: Duration,
 ) -> Outcome {
     let mut is_draining = false;
-    loop {
-        match events.recv() {
-            Ok(Event::Signal(signal)) if is_draining => return Outcome::Hurried(signal),
-            Ok(Event::Signal(signal)) => {
+    for event in events {
+        match event {
+            Event::Signal(signal) if is_draining => return Outcome::Hurried(signal),
+            Event::Signal(signal) => {
                 is_draining = true;
-                tracing::info!(
-                    signal,
-                    seconds = drain_time.as_secs(),
-                    "draining; a second signal ends at once"
-                );
+                let seconds = drain_time.as_secs();
+                tracing::info!(signal, seconds, "draining; a second signal ends at once");
                 if let Err(error) = drain(engine, tell.clone(), drain_time) {
                     return Outcome::Failed(format!("cannot start a thread to drain: {error}"));
                 }
             }
-            Ok(Event::Drained(Ok(()))) => return Outcome::Drained,
-            Ok(Event::Drained(Err(reason))) => return Outcome::DrainedInPart(reason),
-            // Not while `tell` is here.
-            Err(_) => {
-                return Outcome::Failed("nothing is left to wait for".into());
-            }
+            Event::Drained(Ok(())) => return Outcome::Drained,
+            Event::Drained(Err(reason)) => return Outcome::DrainedInPart(reason),
         }
     }
+    // Not while `tell` is here.
+    Outcome::Failed("nothing is left to wait for".into())
 }
 
 /// Drains on a thread of its own, so that signals are still heard.
-fn drain(engine: &Arc<dyn Running>, tell: Sender<Event>, time: Duration) -> std::io::Result<()> {
+fn drain(engine: &Arc<impl Running + 'static>, tell: Sender<Event>, time: Duration) -> std::io::Result<()> {
     let engine = Arc::clone(engine);
     thread::Builder::new().name("drain".into()).spawn(move || {
         let _ = tell.send(Event::Drained(engine.drain(time)));
@@ -106,14 +100,14 @@ fn drain(engine: &Arc<dyn Running>, tell: Sender<Event>, time: Duration) -> std:
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::process::Command;
     use std::sync::mpsc::channel;
     use std::time::Instant;
 
     use super::*;
     use crate::metrics_page::Page;
 
-    /// An engine that drains for so long and then says this;
+    /// An engine that drains for so long and then says this.
     struct Engine {
         drains_for: Duration,
         result: Result<(), String>,
@@ -129,16 +123,10 @@ mod tests {
             self.result.clone()
         }
         fn write_metrics(&self, _page: &mut Page) {}
-        fn local_addrs(&self) -> Vec<SocketAddr> {
-            Vec::new()
-        }
-        fn description(&self) -> String {
-            String::new()
-        }
     }
 
     fn outcome(drains_for: Duration, result: Result<(), String>, signals: &[i32]) -> Outcome {
-        let engine: Arc<dyn Running> = Arc::new(Engine { drains_for, result });
+        let engine = Arc::new(Engine { drains_for, result });
         let (tell, events) = channel();
         for signal in signals {
             tell.send(Event::Signal(*signal)).unwrap();
@@ -165,8 +153,11 @@ mod tests {
     fn a_signal_of_the_system_becomes_an_event() {
         let (tell, events) = channel();
         listen_for_signals(tell).unwrap();
-        signal_hook::low_level::raise(SIGTERM).unwrap();
-        let event = events.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert!(matches!(event, Event::Signal(SIGTERM)), "{event:?}");
+        for (name, signal) in [("TERM", SIGTERM), ("INT", SIGINT)] {
+            let kill = format!("kill -{name} {}", std::process::id());
+            assert!(Command::new("sh").arg("-c").arg(kill).status().unwrap().success());
+            let event = events.recv_timeout(Duration::from_secs(10)).unwrap();
+            assert!(matches!(event, Event::Signal(came) if came == signal), "{event:?}");
+        }
     }
 }

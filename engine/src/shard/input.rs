@@ -110,7 +110,7 @@ impl Shard {
         slot.put(flag::READABLE, false);
         slot.put(flag::RECEIVING, true);
         let socket = slot.socket;
-        self.actions.push_back(Action::Receive { slot: id, socket });
+        self.actions.push_back(Action::Receive { socket });
     }
 
     fn extra_of_id(&mut self, id: SlotId) -> Option<&mut super::Extra> {
@@ -271,7 +271,8 @@ impl Shard {
                 slot.put(flag::PONG_DUE | flag::PONG_MISSED, false);
             }
             Incoming::Close(said) => {
-                // "When an endpoint sends a Close frame in response, it typically echos the status code" (RFC 6455 §5.5.1).
+                // "When an endpoint sends a Close frame in response, it typically echos the status code" (RFC
+                // 6455 §5.5.1).
                 let code = if said.code == CloseCode::NO_STATUS { 1_000 } else { said.code.0 };
                 self.slots[id.index].put(flag::HALF_CLOSED, true);
                 self.control(id.index, Control::End(Farewell::Close { code, reason: String::new() }));

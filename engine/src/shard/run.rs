@@ -1,7 +1,8 @@
 //! The loop of a shard: the only place where the pure shard meets sockets, the channel and the clock.
 //!
-//! A thread, a monoio runtime, and in it one task that owns the parked sockets. Connection tasks of the same runtime
-//! hand their sockets over when they have nothing more to think about, and get them back with the next request.
+//! A thread, a monoio runtime, and in it one task that owns the parked sockets. Connection tasks of the same
+//! runtime hand their sockets over when they have nothing more to think about, and get them back with the
+//! next request.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -223,6 +224,7 @@ impl Park for Parking {
             },
             head: subscription.head,
             after: subscription.after,
+            told: subscription.told,
             old: subscription.old,
             wait_seconds: subscription.wait_seconds,
             max_age_seconds: grant.max_age_seconds.unwrap_or(config.timing.max_age_seconds),
@@ -339,7 +341,10 @@ fn harvest(local: &Rc<Local>, events: &mut Vec<ParkedEvent>) -> bool {
             }
             ParkedEventKind::Drained => core.handle_received(slot, Received::Nothing),
             ParkedEventKind::End => core.handle_received(slot, Received::End),
-            ParkedEventKind::Failed(_) => core.handle_received(slot, Received::Failed),
+            ParkedEventKind::Failed(errno) => {
+                tracing::trace!(shard = local.number, errno, "a receive failed");
+                core.handle_received(slot, Received::Failed);
+            }
         }
     }
     has_more
@@ -394,7 +399,10 @@ fn make_sends(local: &Local, batch: &mut Batch) {
         batch.sends[at].outcome = match outcome {
             SendOutcome::Short(bytes) => Outcome::Short(bytes),
             SendOutcome::Full => Outcome::Full,
-            SendOutcome::Failed(_) => Outcome::Failed,
+            SendOutcome::Failed(errno) => {
+                tracing::trace!(shard = local.number, errno, "a send failed");
+                Outcome::Failed
+            }
         };
     }
 }
@@ -408,7 +416,7 @@ fn act(local: &Rc<Local>) {
             Action::WatchWritable { socket, is_on } => {
                 local.parked.borrow_mut().watch_writable(SocketId(socket), is_on);
             }
-            Action::Receive { socket, .. } => local.parked.borrow_mut().receive(SocketId(socket)),
+            Action::Receive { socket } => local.parked.borrow_mut().receive(SocketId(socket)),
             Action::Close { socket, permit, how } => {
                 let how = match how {
                     Closing::Graceful => sys::Closing::Graceful,
@@ -507,7 +515,7 @@ fn report(local: &Local, last_gauges: &mut Instant) {
     }
     if last_gauges.elapsed() > GAUGES_PERIOD {
         *last_gauges = Instant::now();
-        figures.parked.set(core.connections() as u64);
+        figures.parked.set(local.parked.borrow().len() as u64);
         figures.behind.set(core.behind() as u64);
         figures.rings.set(local.parked.borrow().rings() as u64);
         for (transport, count) in Transport::ALL.into_iter().zip(core.subscribers_by_transport()) {

@@ -38,7 +38,8 @@ mod waking;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Shard {
-    eventfd: EventFd,
+    /// Lives as long as the rings that are registered with it.
+    _eventfd: EventFd,
     parked: ParkedSet,
     events: Vec<ParkedEvent>,
 }
@@ -51,7 +52,7 @@ impl Shard {
     fn with(options: &ParkedOptions) -> Self {
         let eventfd = EventFd::new().unwrap();
         let parked = ParkedSet::new(&eventfd, options).unwrap();
-        Self { eventfd, parked, events: Vec::new() }
+        Self { _eventfd: eventfd, parked, events: Vec::new() }
     }
 
     /// Parks the server's end of a new connection; answers its name and the client's end.

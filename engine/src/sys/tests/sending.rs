@@ -46,7 +46,7 @@ fn a_send_to_a_peer_that_has_reset_fails(backend: Backend) {
     let mut shard = Shard::new(backend);
     let (good, mut other) = shard.connect(1);
     let (broken, client) = shard.connect(2);
-    reset_on_close(client.as_fd()).unwrap();
+    crate::sys::sockopt::reset_on_close(client.as_fd()).unwrap();
     drop(client);
     assert_eq!(shard.until_ready("the reset", |ready| ready.error), 2);
     let mut failed = Vec::new();
@@ -123,7 +123,7 @@ fn a_batch_of_failures_is_told_whole_whatever_its_size(backend: Backend) {
     let mut shard = Shard::new(backend);
     let (broken, client) = shard.connect(1);
     let others: Vec<_> = (2..100).map(|token| shard.connect(token)).collect();
-    reset_on_close(client.as_fd()).unwrap();
+    crate::sys::sockopt::reset_on_close(client.as_fd()).unwrap();
     drop(client);
     shard.until_ready("the reset", |ready| ready.error);
     others.iter().for_each(|(_, client)| drop((&*client).write_all(b"x")));
