@@ -34,8 +34,8 @@ impl Arrears {
         }
     }
 
-    /// Counts one event down. The shard does, once for each [`Delivery`]: when the last of its sets is done with the
-    /// event or removed, or at once if no set is left for it.
+    /// Counts one event down. The shard does, once for each [`Delivery`]: when the last of its sets is done
+    /// with the event or removed, or at once if no set is left for it.
     pub(crate) fn finish(&self, shard: usize) {
         if let Some(count) = self.shards.get(shard) {
             let before = count.fetch_sub(1, Ordering::SeqCst);
@@ -93,8 +93,8 @@ impl ArrearsTable {
         })
     }
 
-    /// Looks at up to `topics_max` topics and forgets those without arrears. Only the lock holder counts up, so what is
-    /// finished stays so as long as it looks.
+    /// Looks at up to `topics_max` topics and forgets those without arrears. Only the lock holder counts up,
+    /// so what is finished stays so as long as it looks.
     pub(crate) fn tidy(&mut self, topics_max: usize) {
         for _ in 0..topics_max.min(self.order.len()) {
             let Some(topic) = self.order.pop_front() else { return };

@@ -1,8 +1,8 @@
 //! The bounded channel into one shard, its command queue, and the flag by which the shard sleeps.
 //!
-//! Events come in under the sequencer's lock, so there is one producer at a time and offsets ascend. Commands come from
-//! anywhere, through a queue of their own, so that a channel full of events stops none of them. Both wake the shard by
-//! the same flag, once for however many things were put in while it slept.
+//! Events come in under the sequencer's lock, so there is one producer at a time and offsets ascend. Commands
+//! come from anywhere, through a queue of their own, so that a channel full of events stops none of them.
+//! Both wake the shard by the same flag, once for however many things were put in while it slept.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,8 @@ struct Sleep {
 }
 
 impl Sleep {
-    /// Called after something was put into a queue: either the sleeper's own look finds it, or this finds the sleeper.
+    /// Called after something was put into a queue: either the sleeper's own look finds it, or this finds the
+    /// sleeper.
     fn wake(&self) {
         fence(Ordering::SeqCst);
         // The load keeps the flag's cache line shared as long as the shard is awake.
@@ -121,8 +122,8 @@ impl Sender {
     }
 }
 
-/// Anybody's end: commands into one shard. Unbounded, because what sends them (accepting, draining, the embedder's
-/// calls) is bounded itself.
+/// Anybody's end: commands into one shard. Unbounded, because what sends them (accepting, draining, the
+/// embedder's calls) is bounded itself.
 pub(crate) struct CommandSender<C> {
     commands: queue::CommandSender<C>,
     sleep: Arc<Sleep>,
@@ -174,10 +175,11 @@ impl<C> Receiver<C> {
         self.commands.try_recv()
     }
 
-    /// Announces that the shard is about to sleep; false if something came meanwhile, and then it must not. After true,
-    /// whatever is put into either queue wakes it. Call [`awake`](Self::awake) after the sleep.
+    /// Announces that the shard is about to sleep; false if something came meanwhile, and then it must not.
+    /// After true, whatever is put into either queue wakes it. Call [`awake`](Self::awake) after the sleep.
     pub(crate) fn prepare_to_sleep(&self) -> bool {
-        self.sleep.is_asleep.store(true, Ordering::Relaxed);
+        // A swap, not a store: it is ordered after a sender's late swap of an earlier sleep.
+        self.sleep.is_asleep.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         if self.events.is_empty() && self.commands.is_empty() {
             return true;
@@ -188,7 +190,7 @@ impl<C> Receiver<C> {
 
     /// Says that the shard is awake, whoever woke it, so that no sender spends a wake on it.
     pub(crate) fn awake(&self) {
-        self.sleep.is_asleep.store(false, Ordering::Relaxed);
+        self.sleep.is_asleep.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -286,8 +288,9 @@ mod queue {
 
 #[cfg(all(loom, test))]
 mod queue {
-    //! A stand-in for crossbeam's queues that loom can follow, as weak as a queue of one producer and one consumer can
-    //! be: what is pushed is seen by a release store and an acquire load, and by nothing stronger.
+    //! A stand-in for crossbeam's queues that loom can follow, as weak as a queue of one producer and one
+    //! consumer can be: what is pushed is seen by a release store and an acquire load, and by nothing
+    //! stronger.
 
     use loom::sync::Arc;
     use loom::sync::Mutex;
@@ -409,7 +412,8 @@ mod models {
         (bell.clone(), Arc::new(bell))
     }
 
-    /// If a wake-up could be lost, the shard would sleep for ever in some order of the steps, which loom reports.
+    /// If a wake-up could be lost, the shard would sleep for ever in some order of the steps, which loom
+    /// reports.
     #[test]
     fn a_sleeping_shard_is_woken_by_an_event_in_every_order_of_steps() {
         loom::model(|| {
@@ -437,7 +441,10 @@ mod models {
 
     #[test]
     fn a_sleeping_shard_is_woken_by_a_command_beside_an_event() {
-        loom::model(|| {
+        let mut model = loom::model::Builder::new();
+        // Two senders and no bound would take minutes.
+        model.preemption_bound = Some(2);
+        model.check(|| {
             let (bell, wake) = bell();
             let (sender, commands, receiver) = channel::<u8>(1, wake);
             let publisher = thread::spawn(move || {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::channel::{self, Wake};
 use crate::config::{Config, ConfigError};
 use crate::connection::Admissions;
 use crate::cursor::{CursorError, Start};
-use crate::metrics::{Family, Metrics};
+use crate::metrics::{Family, Metrics, log_families};
 use crate::publish::{Publisher, Sequencer};
 use crate::receiver::Receiver;
 use crate::shard::run::{self, Local, Shared};
@@ -143,7 +143,7 @@ impl std::error::Error for DrainError {}
 /// A running engine. Dropping it ends its threads at once; [`Engine::drain`] ends connections in an orderly way first.
 pub struct Engine {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
     shards: usize,
     backend: Backend,
@@ -220,8 +220,8 @@ impl Engine {
             config,
         });
         let is_over = Arc::new(AtomicBool::new(false));
-        let mut engine =
-            Self { shared, threads: Vec::new(), addresses, shards: count, backend, backend_reason, is_over };
+        let engine =
+            Self { shared, threads: Mutex::default(), addresses, shards: count, backend, backend_reason, is_over };
         let (ready, started) = std::sync::mpsc::channel();
         for (number, ((receiver, eventfd), listeners)) in receivers.into_iter().zip(listeners).enumerate() {
             let shared = Arc::clone(&engine.shared);
@@ -238,7 +238,7 @@ impl Engine {
                 }
             };
             let spawned = std::thread::Builder::new().name(format!("shard-{number}")).spawn(thread);
-            engine.threads.push(spawned.map_err(system("a thread"))?);
+            engine.add_thread(spawned.map_err(system("a thread"))?);
         }
         drop(ready);
         for _ in 0..count {
@@ -256,7 +256,7 @@ impl Engine {
     }
 
     /// Drops from the log what is too old, for as long as the engine lives.
-    fn keep_retention(&mut self) -> Result<(), StartError> {
+    fn keep_retention(&self) -> Result<(), StartError> {
         let (shared, is_over) = (Arc::clone(&self.shared), Arc::clone(&self.is_over));
         let work = move || {
             while !is_over.load(Ordering::Acquire) {
@@ -265,7 +265,7 @@ impl Engine {
             }
         };
         let thread = std::thread::Builder::new().name("retention".into()).spawn(work);
-        self.threads.push(thread.map_err(|source| StartError::System { what: "a thread", source })?);
+        self.add_thread(thread.map_err(|source| StartError::System { what: "a thread", source })?);
         Ok(())
     }
 
@@ -303,7 +303,9 @@ impl Engine {
 
     /// The figures of this moment, always in the same order.
     pub fn metrics(&self) -> Vec<Family> {
-        self.shared.metrics.snapshot()
+        let mut families = self.shared.metrics.snapshot();
+        families.extend(log_families(&self.shared.sequencer.statistics()));
+        families
     }
 
     /// Whether [`Engine::drain`] was called.
@@ -318,11 +320,11 @@ impl Engine {
 
     /// Ends all connections in an orderly way, within `within`: new ones are refused, long polls answered, WebSockets
     /// closed with 1001, streams ended, spread over the first half of the time so that not all come back at once
-    /// somewhere else. Blocks the calling thread; publishing is closed at the end.
+    /// somewhere else. Blocks the calling thread; publishing is closed at the end. Figures can be read all the while.
     ///
     /// # Errors
     /// [`DrainError::Timeout`] if connections were left when the time was over.
-    pub fn drain(mut self, within: Duration) -> Result<(), DrainError> {
+    pub fn drain(&self, within: Duration) -> Result<(), DrainError> {
         run::begin_drain(&self.shared);
         let begun = Instant::now();
         let spread = within / 2;
@@ -338,13 +340,18 @@ impl Engine {
         if left > 0 { Err(DrainError::Timeout { connections: left }) } else { Ok(()) }
     }
 
-    fn stop(&mut self) {
+    fn add_thread(&self, thread: JoinHandle<()>) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+    }
+
+    fn stop(&self) {
         self.shared.sequencer.close();
         self.is_over.store(true, Ordering::Release);
         for command in &self.shared.commands {
             let _ = command.send(Box::new(|local| local.stop()));
         }
-        for thread in self.threads.drain(..) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             thread.thread().unpark();
             let _ = thread.join();
         }

@@ -1,5 +1,5 @@
-//! A no: as `application/problem+json` (RFC 9457), and as the close code of a WebSocket. The one place where faults become
-//! statuses and figures.
+//! A no: as `application/problem+json` (RFC 9457), and as the close code of a WebSocket. The one place where
+//! faults become statuses and figures.
 
 use std::borrow::Cow;
 
@@ -145,7 +145,8 @@ impl Problem {
         json
     }
 
-    /// What a WebSocket is closed with. The codes of 4400 and up are the statuses; those below say "come back".
+    /// What a WebSocket is closed with. The codes of 4400 and up are the statuses; those below say "come
+    /// back".
     pub(crate) fn close_code(&self) -> u16 {
         match self.status {
             _ if self.is_drain => 1001,
@@ -334,8 +335,8 @@ macro_rules! boxed {
 }
 
 boxed! {
-    AdmissionError BodyError EventError HandshakeError HeadError LineError PublishError QueryError Refusal TargetError
-    TopicError
+    AdmissionError BodyError EventError HandshakeError HeadError LineError PublishError QueryError Refusal
+    TargetError TopicError
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What is kept under matchers, and found by topic: which shards have interest, which sets a topic has.
 //!
-//! A matcher without a wildcard is one entry of a hash table; the others stand in a tree of segments. A topic is looked
-//! up by one hash, and by a walk down the tree if there is any wildcard at all.
+//! A matcher without a wildcard is one entry of a hash table; the others stand in a tree of segments. A topic
+//! is looked up by one hash, and by a walk down the tree if there is any wildcard at all.
 
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash};
 
@@ -63,11 +63,13 @@ impl<S: Values> MatcherMap<S> {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.wildcards.is_empty()
     }
 
-    /// A table that once held a million topics of one subscriber each gives its memory back when they are gone.
+    /// A table that once held a million topics of one subscriber each gives its memory back when they are
+    /// gone.
     fn give_room_back(&mut self) {
         if self.exact.capacity() > 1_024 && self.exact.len() < self.exact.capacity() / 8 {
             self.exact.shrink_to(self.exact.len() * 2);
@@ -240,8 +242,9 @@ impl Interest {
     }
 }
 
-/// Values that each stand under matchers; one value takes no allocation. A topic may find a value more than once, under
-/// more than one of its matchers. The order of what is found depends on nothing but the calls made.
+/// Values that each stand under matchers; one value takes no allocation. A topic may find a value more than
+/// once, under more than one of its matchers. The order of what is found depends on nothing but the calls
+/// made.
 #[derive(Debug)]
 pub(crate) struct MatcherIndex<V: Copy + Eq + Hash>(MatcherMap<Few<V>>);
 
@@ -275,17 +278,13 @@ impl<V: Copy + Eq + Hash> MatcherIndex<V> {
             self.0.exact.contains_key(matcher)
         }
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// So many values are looked through one by one; more are hashed, because a topic can have a million.
 const LISTED_MAX: usize = 32;
 
-/// Hashes without a random key, so that a simulation of one seed is the same each time. The values are ours, so nobody
-/// can choose them to collide.
+/// Hashes without a random key, so that a simulation of one seed is the same each time. The values are ours,
+/// so nobody can choose them to collide.
 type Hashed<V> = HashSet<V, BuildHasherDefault<DefaultHasher>>;
 
 /// Values, the first without an allocation.
@@ -348,7 +347,8 @@ impl<V: Copy + Eq + Hash> Values for Few<V> {
             }
             Self::Many(values) => {
                 values.remove(&value);
-                // Well below the limit, so that one value that comes and goes does not turn it over each time.
+                // Well below the limit, so that one value that comes and goes does not turn it over each
+                // time.
                 if values.len() <= LISTED_MAX / 2 {
                     *self = Self::Listed(Box::new(values.drain().collect()));
                 }
@@ -358,5 +358,123 @@ impl<V: Copy + Eq + Hash> Values for Few<V> {
 
     fn is_empty(&self) -> bool {
         matches!(self, Self::None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matcher(text: &str) -> Matcher {
+        text.parse().unwrap()
+    }
+
+    fn found(index: &MatcherIndex<u32>, topic: &str) -> Vec<u32> {
+        let mut found = Vec::new();
+        index.collect(topic, &mut found);
+        found.sort_unstable();
+        found
+    }
+
+    const MATCHERS: [&str; 14] = [
+        "a", "b", "a/b", "a/b/c", "*", "**", "a/*", "*/b", "a/**", "*/**", "a/*/c", "*/*/c", "a/b/**",
+        "*/b/*",
+    ];
+    const TOPICS: [&str; 9] = ["a", "b", "a/b", "a/c", "b/b", "a/b/c", "b/b/c", "a/c/c", "a/b/c/d"];
+
+    #[test]
+    fn the_index_finds_what_each_matcher_says_it_matches() {
+        let mut index = MatcherIndex::default();
+        for (value, text) in (0..).zip(MATCHERS) {
+            index.insert(&matcher(text), value);
+        }
+        for without in 0..=MATCHERS.len() {
+            for topic in TOPICS {
+                let expected: Vec<u32> = (0..)
+                    .zip(MATCHERS)
+                    .skip(without)
+                    .filter(|(_, text)| matcher(text).matches(topic))
+                    .map(|(value, _)| value)
+                    .collect();
+                assert_eq!(found(&index, topic), expected, "{topic} without the first {without} matchers");
+            }
+            if let Some(text) = MATCHERS.get(without) {
+                index.remove(&matcher(text), &(without as u32));
+            }
+        }
+        assert!(index.0.is_empty(), "nodes without values are gone");
+    }
+
+    #[test]
+    fn many_values_stand_under_one_matcher_and_each_can_go() {
+        for text in ["a", "a/**", "*"] {
+            let topic = if text == "a/**" { "a/b" } else { "a" };
+            let mut index = MatcherIndex::default();
+            let count = LISTED_MAX as u32 * 4;
+            for value in 0..count {
+                index.insert(&matcher(text), value);
+                index.insert(&matcher(text), value);
+                assert_eq!(found(&index, topic), (0..=value).collect::<Vec<_>>(), "{text}");
+            }
+            index.remove(&matcher(text), &count);
+            for value in 0..count {
+                index.remove(&matcher(text), &value);
+                assert_eq!(found(&index, topic), (value + 1..count).collect::<Vec<_>>(), "{text}");
+            }
+            assert!(index.0.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_order_of_what_is_found_is_the_same_each_time() {
+        let order = || {
+            let mut index = MatcherIndex::default();
+            for value in 0..1_000u32 {
+                index.insert(&matcher("a"), value * 7);
+            }
+            let mut found = Vec::new();
+            index.collect("a", &mut found);
+            found
+        };
+        assert_eq!(order(), order());
+    }
+
+    #[test]
+    fn interest_is_of_shards_and_a_second_time_changes_nothing() {
+        let mut interest = Interest::default();
+        interest.add(0, &[matcher("a"), matcher("a/*")]);
+        interest.add(127, &[matcher("a")]);
+        interest.add(127, &[matcher("a")]);
+        let shards = |interest: &Interest, topic| interest.shards(topic).iter().collect::<Vec<_>>();
+        assert_eq!(shards(&interest, "a"), [0, 127]);
+        assert_eq!(interest.shards("a").len(), 2);
+        assert_eq!(shards(&interest, "a/b"), [0]);
+        assert!(shards(&interest, "b").is_empty());
+        interest.remove(127, &[matcher("a"), matcher("b")]);
+        assert_eq!(shards(&interest, "a"), [0]);
+        interest.remove(0, &[matcher("a"), matcher("a/*")]);
+        assert!(interest.0.is_empty());
+    }
+
+    #[test]
+    fn removing_what_is_not_there_changes_nothing() {
+        let mut index = MatcherIndex::default();
+        index.insert(&matcher("a/*/c"), 1);
+        for text in ["a", "a/*", "a/*/c/d", "a/**", "x/*", "*"] {
+            index.remove(&matcher(text), &1);
+        }
+        index.remove(&matcher("a/*/c"), &2);
+        assert_eq!(found(&index, "a/b/c"), [1]);
+    }
+
+    #[test]
+    fn a_matcher_of_the_greatest_depth_is_inserted_found_and_removed() {
+        let deep = vec!["*"; 128].join("/");
+        let topic = vec!["x"; 128].join("/");
+        let mut index = MatcherIndex::default();
+        index.insert(&matcher(&deep), 1);
+        assert_eq!(found(&index, &topic), [1]);
+        index.remove(&matcher(&deep), &1);
+        assert!(index.0.is_empty());
     }
 }

@@ -15,14 +15,15 @@ pub const KEY_BYTES_MAX: usize = 256;
 /// How long a key is remembered, in milliseconds.
 const KEPT_MS: u64 = 5 * 60 * 1_000;
 
-/// Keys that are remembered at once: 870 new ones a second for five minutes, and about 30 MB. Past that the oldest goes
-/// early, so that nobody can shut other publishers out by using up keys.
+/// Keys that are remembered at once: 870 new ones a second for five minutes, and about 30 MB. Past that the
+/// oldest goes early, so that nobody can shut other publishers out by using up keys.
 const KEYS_MAX: usize = 1 << 18;
 
 /// Old keys that one use of the table forgets: more than it adds.
 const FORGOTTEN_PER_USE: usize = 4;
 
-/// A key and what it is used for, as hashes: nobody outside knows the hashers' own keys, so nobody can make two alike.
+/// A key and what it is used for, as hashes: nobody outside knows the hashers' own keys, so nobody can make
+/// two alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyedUse {
     key: (u64, u64),

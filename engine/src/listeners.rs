@@ -37,7 +37,8 @@ impl Listeners {
         self.take_one(listener)
     }
 
-    /// Has `listener` woken by the next event of its matchers, once. Returns the waker that this one replaces.
+    /// Has `listener` woken by the next event of its matchers, once. Returns the waker that this one
+    /// replaces.
     pub(crate) fn arm(&mut self, listener: u32, waker: Waker) -> Option<Waker> {
         let place = self.wakers.get_mut(listener as usize)?;
         let replaced = place.replace(waker);
@@ -45,7 +46,8 @@ impl Listeners {
         replaced
     }
 
-    /// Appends the wakers of those that wait for an event of `topic`. Costs one comparison where nobody waits.
+    /// Appends the wakers of those that wait for an event of `topic`. Costs one comparison where nobody
+    /// waits.
     pub(crate) fn take(&mut self, topic: &str, wakers: &mut Vec<Waker>) {
         if self.waiting == 0 {
             return;

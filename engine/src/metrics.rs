@@ -1,8 +1,9 @@
-//! What the engine counts. Every shard counts for itself, so that no two cores write to one line of memory; a snapshot
-//! adds the shards up. Knows no format: a page that shows a [`Sample`] a line is the server's.
+//! What the engine counts. Every shard counts for itself, so that no two cores write to one line of memory; a
+//! snapshot adds the shards up. Knows no format: a page that shows a [`Sample`] a line is the server's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::sequencer::Statistics;
 use crate::transport::Transport;
 
 /// One figure of one shard. Relaxed: figures say nothing of each other's order.
@@ -120,17 +121,17 @@ impl<const N: usize> Default for ByLabel<N> {
 
 figures! {
     plain {
-        connections_accepted: Counter, "stentor_connections_accepted_total", "Connections that were accepted.";
+        connections_accepted: Counter, "stentor_connections_accepted_total",
+            "Connections that were accepted.";
         connections: Gauge, "stentor_connections", "Connections that are open, parked ones included.";
         tasks: Gauge, "stentor_connection_tasks", "Connections that are being talked to, and not parked.";
-        parked: Gauge, "stentor_connections_parked", "Connections that are parked: subscribers, and idle ones.";
-        published: Counter, "stentor_published_total", "Events that were published over HTTP and WebSocket.";
-        publish_repeats: Counter, "stentor_publish_repeats_total",
-            "Publishes that were answered as before, by their idempotency key.";
-        publish_busy: Counter, "stentor_publish_busy_total",
-            "Publishes that were refused because earlier events are not sent yet.";
+        parked: Gauge, "stentor_connections_parked",
+            "Connections that are parked: subscribers, and idle ones.";
+        published: Counter, "stentor_published_over_websocket_total",
+            "Events that were published over WebSockets.";
         deliveries: Counter, "stentor_deliveries_total", "Events that were sent to a subscriber.";
-        sent_bytes: Counter, "stentor_sent_bytes_total", "Bytes that the kernel took to be sent to subscribers.";
+        sent_bytes: Counter, "stentor_sent_bytes_total",
+            "Bytes that the kernel took to be sent to subscribers.";
         walks: Counter, "stentor_walks_total", "Walks over the subscribers of a set.";
         turns: Counter, "stentor_turns_total", "Turns of topics with unfinished events.";
         wakes: Counter, "stentor_wakes_total", "Times that a shard was woken.";
@@ -150,10 +151,14 @@ figures! {
         subscribers[Transport]: Gauge, "stentor_subscribers", "transport", "Subscribers that are parked.";
         subscriptions[Transport]: Counter, "stentor_subscriptions_total", "transport",
             "Subscriptions that were admitted, each poll counted.";
-        responses[StatusClass]: Counter, "stentor_responses_total", "status", "Responses by class of their status.";
-        refusals[Refused]: Counter, "stentor_refusals_total", "reason", "Requests and connections that were refused.";
-        malformed[Malformed]: Counter, "stentor_malformed_total", "kind", "Input that broke a rule, by what was wrong.";
-        ended[Ended]: Counter, "stentor_subscriptions_ended_total", "reason", "Subscriptions that are over, by why.";
+        responses[StatusClass]: Counter, "stentor_responses_total", "status",
+            "Responses by class of their status.";
+        refusals[Refused]: Counter, "stentor_refusals_total", "reason",
+            "Requests and connections that were refused.";
+        malformed[Malformed]: Counter, "stentor_malformed_total", "kind",
+            "Input that broke a rule, by what was wrong.";
+        ended[Ended]: Counter, "stentor_subscriptions_ended_total", "reason",
+            "Subscriptions that are over, by why.";
     }
 }
 
@@ -280,11 +285,44 @@ impl Metrics {
         &self.shards[shard]
     }
 
-    /// Every figure as it stands now, always in the same order. The figures are read one after the other while the
-    /// engine goes on, so two of them may differ by what happened in between.
+    /// Every figure of the shards as it stands now, always in the same order. The figures are read one after
+    /// the other while the engine goes on, so two of them may differ by what happened in between.
     pub fn snapshot(&self) -> Vec<Family> {
         families(&self.shards)
     }
+}
+
+/// What the sequencer and the log count, which are one for all shards.
+pub(crate) fn log_families(statistics: &Statistics) -> Vec<Family> {
+    let log = &statistics.log;
+    let family =
+        |name, help, kind, value| Family { name, help, kind, samples: vec![Sample { label: None, value }] };
+    let counter = |name, help, value| family(name, help, Kind::Counter, value);
+    let gauge = |name, help, value: usize| family(name, help, Kind::Gauge, value as u64);
+    vec![
+        counter("stentor_published_total", "Events that were published.", statistics.head.0),
+        counter(
+            "stentor_publish_busy_total",
+            "Publishes that were refused because earlier events are not sent yet.",
+            statistics.busy,
+        ),
+        counter(
+            "stentor_publish_repeats_total",
+            "Publishes that were answered as before, by their idempotency key.",
+            statistics.repeated,
+        ),
+        gauge("stentor_log_topics", "Topics that the log knows.", log.topics),
+        gauge("stentor_log_events", "Events that the log retains.", log.events),
+        gauge("stentor_log_bytes", "Bytes of the events that the log retains.", log.bytes),
+        gauge(
+            "stentor_log_bytes_outside",
+            "Bytes of events that the log dropped and that are still being sent, and of those half sent.",
+            statistics.bytes_outside,
+        ),
+        counter("stentor_log_dropped_total", "Events that the log dropped.", log.events_dropped),
+        counter("stentor_log_forgotten_total", "Topics that the log forgot.", log.topics_forgotten),
+        gauge("stentor_arrears_topics", "Topics with unfinished events.", statistics.arrears_topics),
+    ]
 }
 
 #[cfg(test)]
@@ -316,7 +354,8 @@ mod tests {
 
     #[test]
     fn no_name_and_no_label_stands_twice() {
-        let families = Metrics::new(1).snapshot();
+        let mut families = Metrics::new(1).snapshot();
+        families.extend(log_families(&Statistics::default()));
         for (index, family) in families.iter().enumerate() {
             assert!(families[..index].iter().all(|other| other.name != family.name), "{}", family.name);
             assert!(family.help.ends_with('.'), "{}", family.name);

@@ -30,8 +30,8 @@ impl Publisher {
         Self(sequencer)
     }
 
-    /// Publishes one event. Never blocks beyond a short lock; the event is in the log, and on its way to every
-    /// subscriber, when this returns.
+    /// Publishes one event. Never blocks beyond a short lock; the event is in the log, and on its way to
+    /// every subscriber, when this returns.
     ///
     /// # Errors
     /// [`PublishError::Busy`], [`PublishError::EventTooLarge`], [`PublishError::Closed`].
@@ -50,14 +50,16 @@ impl Publisher {
         Ok(self.cursors(self.0.publish(&mut shared(events), None)?))
     }
 
-    /// Publishes events, all or none, unless the same were published with the same `key` within the last five minutes:
-    /// then it answers what was answered then. So a publisher that does not know whether it got through may try again.
-    /// A publish that fails uses no key up. `key` has 1 to [`KEY_BYTES_MAX`](crate::KEY_BYTES_MAX) bytes.
+    /// Publishes events, all or none, unless the same were published with the same `key` within the last five
+    /// minutes: then it answers what was answered then. So a publisher that does not know whether it got
+    /// through may try again. A publish that fails uses no key up. `key` has 1 to
+    /// [`KEY_BYTES_MAX`](crate::KEY_BYTES_MAX) bytes.
     ///
     /// At most 262,144 keys are remembered; where more are used within five minutes, the oldest go earlier.
     ///
     /// # Errors
-    /// [`PublishError::Key`], [`PublishError::KeyReused`], and those of [`publish_batch`](Self::publish_batch).
+    /// [`PublishError::Key`], [`PublishError::KeyReused`], and those of
+    /// [`publish_batch`](Self::publish_batch).
     pub fn publish_keyed(&self, key: &str, events: Vec<Event>) -> Result<Published, PublishError> {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Err(PublishError::Key { bytes: key.len() });
@@ -68,8 +70,9 @@ impl Publisher {
         Ok(Published { cursors: self.cursors(appended), is_repeat: appended.is_repeat })
     }
 
-    /// Publishes one event, and waits where [`publish`](Self::publish) would answer `Busy`. Sleeps until there may be
-    /// room; runs on any executor. Nothing is published where the future is dropped before it is ready.
+    /// Publishes one event, and waits where [`publish`](Self::publish) would answer `Busy`. Sleeps until
+    /// there may be room; runs on any executor. Nothing is published where the future is dropped before it is
+    /// ready.
     ///
     /// # Errors
     /// [`PublishError::EventTooLarge`], [`PublishError::Closed`].

@@ -1,7 +1,8 @@
 //! Publishers that wait for room: who waits, and the word that there may be some.
 //!
-//! The same order of steps as the shard's sleep: a publisher enters, says so, and then looks once more; a shard makes
-//! room, and then looks whether anybody waits. So one of them sees the other, and a shard pays one load where nobody waits.
+//! The same order of steps as the shard's sleep: a publisher enters, says so, and then looks once more; a
+//! shard makes room, and then looks whether anybody waits. So one of them sees the other, and a shard pays
+//! one load where nobody waits.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Mutex, PoisonError};

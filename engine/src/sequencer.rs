@@ -1,9 +1,9 @@
-//! The sequencer: one short critical section that gives an event its offset, appends it to the log and pushes it into
-//! the channels of the shards that have interest in it, or does nothing of all that.
+//! The sequencer: one short critical section that gives an event its offset, appends it to the log and pushes
+//! it into the channels of the shards that have interest in it, or does nothing of all that.
 //!
-//! Owns the lock, and with it interest, arrears, idempotency keys and the waiting [`Receiver`]s. Who reads without the
-//! lock sees only the head, which is stored when an event is in all its channels: a shard that sees the head and *then*
-//! its channel empty has taken every event up to it.
+//! Owns the lock, and with it interest, arrears, idempotency keys and the waiting [`Receiver`]s. Who reads
+//! without the lock sees only the head, which is stored when an event is in all its channels: a shard that
+//! sees the head and *then* its channel empty has taken every event up to it.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -35,7 +35,8 @@ const SWEPT_PER_HOLD: usize = 1_024;
 pub(crate) struct Resolved {
     /// The place to begin at.
     pub(crate) after: Offset,
-    /// The cursor asked for, where it is of another epoch: then a gap from it is to be told before anything else.
+    /// The cursor asked for, where it is of another epoch: then a gap from it is to be told before anything
+    /// else.
     pub(crate) old: Option<Cursor>,
 }
 
@@ -161,7 +162,8 @@ impl Sequencer {
         self.epoch
     }
 
-    /// The newest offset, without the lock. It is stored last: each event up to it is in the log and in the channels.
+    /// The newest offset, without the lock. It is stored last: each event up to it is in the log and in the
+    /// channels.
     pub(crate) fn head(&self) -> Offset {
         Offset(self.head.load(Ordering::Acquire))
     }
@@ -184,9 +186,9 @@ impl Sequencer {
         &self.hashers
     }
 
-    /// Gives `shard` the events that `matchers` name, and returns the head `h`: all events beyond it come through its
-    /// channel; one at or before it may, if it had interest before. A second time for a matcher changes nothing, so the
-    /// shard counts what it needs each for.
+    /// Gives `shard` the events that `matchers` name, and returns the head `h`: all events beyond it come
+    /// through its channel; one at or before it may, if it had interest before. A second time for a matcher
+    /// changes nothing, so the shard counts what it needs each for.
     pub(crate) fn add_interest(&self, shard: usize, matchers: &[Matcher]) -> Offset {
         debug_assert!(shard < self.shards.len());
         let mut state = self.lock();
@@ -199,8 +201,8 @@ impl Sequencer {
         self.lock().interest.remove(shard, matchers);
     }
 
-    /// The retained events of the topics that `matchers` name in (`after`, `until`], as many as the limits and one short
-    /// hold of the lock allow. `until` is a head seen before, or less.
+    /// The retained events of the topics that `matchers` name in (`after`, `until`], as many as the limits
+    /// and one short hold of the lock allow. `until` is a head seen before, or less.
     pub(crate) fn read(
         &self,
         matchers: &[Matcher],
@@ -212,8 +214,9 @@ impl Sequencer {
         self.lock().log.read(matchers, Query { after, until, events_max, bytes_max })
     }
 
-    /// Says where a subscriber of `matchers` begins. `Earliest` is the place before the first event of theirs that is
-    /// retained: what is gone before it was not asked for, so no gap is told for it.
+    /// Says where a subscriber of `matchers` begins. `Earliest` is the place before the first event of theirs
+    /// that is retained: what is gone before it was not asked for, so no gap is told for it. What is gone
+    /// between retained events of several topics is a gap as any other.
     ///
     /// # Errors
     /// [`CursorError::BeyondHead`] for a cursor of this epoch that no event has reached.
@@ -239,8 +242,8 @@ impl Sequencer {
         read.events.first().map_or(read.end, |event| event.offset.previous())
     }
 
-    /// Another shard may have sent an event whose offset is not stored as the head yet, so a cursor beyond the head is
-    /// judged again under the lock.
+    /// Another shard may have sent an event whose offset is not stored as the head yet, so a cursor beyond
+    /// the head is judged again under the lock.
     fn check_known(&self, offset: Offset) -> Result<(), CursorError> {
         if offset <= self.head() {
             return Ok(());
@@ -254,8 +257,8 @@ impl Sequencer {
         self.lock().log.topic(topic)
     }
 
-    /// Drops what is too old, and wakes the publishers that wait, for whatever made room without telling. To be called
-    /// about once a second.
+    /// Drops what is too old, and wakes the publishers that wait, for whatever made room without telling. To
+    /// be called about once a second.
     pub(crate) fn sweep(&self) {
         let now_ms = (self.clock)();
         let arrears_looked_at = self.statistics().arrears_topics;
@@ -295,7 +298,8 @@ impl Sequencer {
         self.room.announce();
     }
 
-    /// Publishes `events`, all or none, in one critical section. They are the caller's own: no other `Arc` of them.
+    /// Publishes `events`, all or none, in one critical section. They are the caller's own: no other `Arc` of
+    /// them.
     ///
     /// # Errors
     /// As [`PublishError`] says; then nothing is published, and the caller may try again with the same.
@@ -355,8 +359,8 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Whether there is room for all of `events`; fills `targets`. A topic whose arrears are below the limit takes them
-    /// whole, and counts them whole then.
+    /// Whether there is room for all of `events`; fills `targets`. A topic whose arrears are below the limit
+    /// takes them whole, and counts them whole then.
     fn judge(&self, state: &mut State, events: &[Arc<Event>]) -> Result<(), PublishError> {
         let busy = |topic| Err(PublishError::Busy { topic, retry_after_seconds: BUSY_SECONDS });
         if state.is_closed {
@@ -432,8 +436,8 @@ impl Sequencer {
         drop(waker);
     }
 
-    /// Has `listener` woken by the next event of its matchers. Not done where there are events beyond `place` to read
-    /// first, or where none will come.
+    /// Has `listener` woken by the next event of its matchers. Not done where there are events beyond `place`
+    /// to read first, or where none will come.
     pub(crate) fn wake_later(&self, listener: u32, place: Offset, waker: &Waker) -> Armed {
         let waker = waker.clone();
         // What it replaces is dropped when the lock is released: a waker is foreign code.
@@ -480,4 +484,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

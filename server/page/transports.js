@@ -4,10 +4,11 @@
 export const RESOURCE = "/events";
 const POLL_MS = 1000;
 const LONG_POLL_SECONDS = 25;
-/** A stream on which no byte comes for so long is taken for dead; heartbeats come every 25 s by default. */
-const SILENCE_MS = 60_000;
-/** A frame's page does not see white space, which most heartbeats of a frame are: only its cursor comes now and then. */
-const FRAME_SILENCE_MS = 200_000;
+/**
+ * A stream on which nothing comes for so long is taken for dead. Heartbeats come every 25 s by default; for a server with
+ * others, `?silence=` of the page says how many seconds it shall be.
+ */
+const SILENCE_MS = 1000 * (Number(new URLSearchParams(location.search).get("silence")) || 60);
 const PING_MS = 20_000;
 export const BACKOFF_MS_MAX = 8000;
 /** A connection that lived for so long, or brought an event, was a good one: the next wait is short again. */
@@ -155,6 +156,7 @@ class Subscription {
     this.connections += 1;
     this.#openedAt = performance.now();
     this.#isGood = false;
+    this.#deadline = this.#openedAt + SILENCE_MS;
     this.connect(signal).then(
       (reason) => this.#over(signal, reason ?? "ended by the server"),
       (error) => this.#over(signal, error),
@@ -368,14 +370,15 @@ class ForeverFrame extends Subscription {
         if (signal.aborted) return;
         // The frame is of our origin, so we can show the very element that called us.
         this.got(frame.contentDocument?.currentScript?.outerHTML ?? JSON.stringify(item));
-        this.alive(FRAME_SILENCE_MS);
+        this.alive(SILENCE_MS);
         this.hear(item);
       };
       signal.addEventListener("abort", () => {
         frame.remove();
         delete window[callback];
       });
-      // Comes when the document is over: ended by the server, cut off, or never begun.
+      // Comes when the document was ended by the server, or never begun. Of one that is cut off browsers tell nothing:
+      // that shows only in the missing heartbeats.
       frame.addEventListener("load", () => resolve("document ended"));
       frame.src = this.url({ transport: "iframe", callback });
       this.sent(`GET ${frame.getAttribute("src")}`);
@@ -442,6 +445,7 @@ class ServerSentEvents extends Subscription {
           return;
         }
         this.state = "waiting";
+        this.connections += 1;
         this.note("connection lost; EventSource reconnects");
       });
     });

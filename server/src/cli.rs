@@ -9,8 +9,9 @@ Each key of the configuration file can also be given in the environment, as STEN
 case with `_` for `.`: STENTOR_LIMITS_CONNECTIONS, STENTOR_OPEN_PUBLISH; lists are split at commas.
 A flag beats the environment, which beats the file, which beats the default.
 
-Exit status: 0 after a clean drain, 1 after a failure, 2 for a bad command line or configuration, 3 if the
-drain time was over before all connections had ended, 128 and the signal's number after a second signal.";
+Exit status: 0 after a clean drain, 1 if it cannot start, 2 for a bad command line or configuration, 3 if the
+drain time was over before all connections had ended, 70 if a part of it broke, 128 and the signal's number
+after a second signal.";
 
 /// Publishes events over HTTP to subscribers on every web transport.
 #[derive(Debug, Parser)]

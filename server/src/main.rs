@@ -22,6 +22,7 @@ use clap::Parser as _;
 use app::{PublishRight, ServerApp};
 use cli::Cli;
 use config::{ConfigError, Settings};
+use running::Account;
 use supervise::Outcome;
 use tokens::Tokens;
 
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
         Outcome::Drained => tracing::info!("ended"),
         Outcome::DrainedInPart(reason) => tracing::warn!("the drain time is over: {reason}"),
         Outcome::Failed(reason) => tracing::error!("{reason}"),
-        Outcome::Hurried(signal) => tracing::warn!(signal, "ended at once"),
+        Outcome::Hurried(signal) => tracing::warn!(?signal, "ended at once"),
     }
     outcome.code()
 }
@@ -76,18 +77,22 @@ fn serve(settings: &Settings, publish: PublishRight) -> Outcome {
     if let Err(error) = supervise::listen_for_signals(tell.clone()) {
         return Outcome::Failed(format!("cannot listen for signals: {error}"));
     }
-    let app = ServerApp::new(publish, settings.server.page);
-    let engine = match running::start(settings.engine.clone(), app.clone()) {
+    match stentor::raise_descriptor_limit() {
+        Ok(limit) => tracing::debug!(limit.soft, "descriptors"),
+        Err(error) => tracing::warn!(%error, "the limit of descriptors stays as it is"),
+    }
+    let engine = match running::start(settings, ServerApp::new(publish, settings.server.page)) {
         Ok(engine) => engine,
         Err(reason) => return Outcome::Failed(reason),
     };
-    app.attach(&engine);
-    let addresses = engine.local_addrs();
-    let description = engine.description();
+    let Account { addresses, description } = Account::of(&engine);
     tracing::info!(?addresses, description, "listening");
     say(&welcome::welcome(settings, &addresses, &description));
     let drain_time = Duration::from_secs(settings.server.drain_seconds.into());
-    supervise::supervise(&engine, &events, &tell, drain_time)
+    let outcome = supervise::supervise(&engine, &events, &tell, drain_time);
+    // Dropping it would wait for its threads, and a second signal does not want to wait. The process ends anyway.
+    std::mem::forget(engine);
+    outcome
 }
 
 /// Writes to standard output; whoever closed it does not want to know.

@@ -30,7 +30,6 @@ pub(crate) fn answer(app: &ServerApp, request: &Request<'_>) -> Option<Response>
 fn ready(app: &ServerApp) -> Response {
     match app.engine() {
         None => state(503, "starting"),
-        Some(engine) if engine.failure().is_some() => state(503, "failed"),
         Some(engine) if engine.is_draining() => state(503, "draining"),
         Some(_) => state(200, "ready"),
     }

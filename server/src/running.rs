@@ -4,30 +4,76 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stentor::{Engine, Kind};
+
 use crate::app::ServerApp;
+use crate::config::Settings;
 use crate::metrics_page::Page;
 
 /// A running engine. The routes ask it how it is, and `supervise` ends it.
 pub(crate) trait Running: Send + Sync {
     /// Whether it lets no new subscriber in, because it is about to end.
     fn is_draining(&self) -> bool;
-    /// What is broken, if anything is: then the process must end.
-    fn failure(&self) -> Option<String>;
     /// Ends all connections, spread over at most `time`.
     fn drain(&self, time: Duration) -> Result<(), String>;
     /// Appends its figures.
     fn write_metrics(&self, page: &mut Page);
-    /// Where it listens.
-    fn local_addrs(&self) -> Vec<SocketAddr>;
-    /// How it runs, in a few words: "2 shards, io_uring".
-    fn description(&self) -> String;
 }
 
-/// Starts an engine with `app`.
+impl Running for Engine {
+    fn is_draining(&self) -> bool {
+        Engine::is_draining(self)
+    }
+
+    fn drain(&self, time: Duration) -> Result<(), String> {
+        Engine::drain(self, time).map_err(|error| error.to_string())
+    }
+
+    fn write_metrics(&self, page: &mut Page) {
+        for family in self.metrics() {
+            let kind = match family.kind {
+                Kind::Counter => "counter",
+                _ => "gauge",
+            };
+            let samples = family.samples.iter().map(|sample| (sample.label, sample.value));
+            page.family(family.name, kind, family.help, samples);
+        }
+    }
+}
+
+/// Starts an engine with `app`, and tells `app` of it.
 ///
 /// # Errors
 /// Why it cannot be started, in one line.
-pub(crate) fn start(config: stentor::Config, app: ServerApp) -> Result<Arc<dyn Running>, String> {
-    let _ = (config, app);
-    Err("the engine cannot be started yet".into())
+pub(crate) fn start(settings: &Settings, app: ServerApp) -> Result<Arc<Engine>, String> {
+    let mut builder = Engine::builder().config(settings.engine.clone());
+    if !settings.server.io_uring {
+        builder = builder.epoll();
+    }
+    let engine = Arc::new(builder.start(app.clone()).map_err(|error| error.to_string())?);
+    let running: Arc<dyn Running> = engine.clone();
+    app.attach(&running);
+    Ok(engine)
+}
+
+/// How the engine runs and where it listens.
+pub(crate) struct Account {
+    /// Where it listens, with the port that a 0 became.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// In a few words: "2 shards, io_uring".
+    pub(crate) description: String,
+}
+
+impl Account {
+    /// What `engine` says of itself.
+    pub(crate) fn of(engine: &Engine) -> Self {
+        let shards = engine.shards();
+        let plural = if shards == 1 { "" } else { "s" };
+        let (parked_by, reason) = engine.parked_by();
+        let because = reason.map(|reason| format!(" because {reason}")).unwrap_or_default();
+        Self {
+            addresses: engine.local_addrs().to_vec(),
+            description: format!("{shards} shard{plural}, {parked_by}{because}"),
+        }
+    }
 }

@@ -3,23 +3,19 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use stentor::{Signal, Signals};
 
 use crate::running::Running;
-
-/// How often the engine is asked whether something in it broke.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What the process waits for.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A signal that wants it to end.
-    Signal(i32),
+    Signal(Signal),
     /// The drain is over.
     Drained(Result<(), String>),
 }
@@ -34,7 +30,7 @@ pub(crate) enum Outcome {
     /// Something broke.
     Failed(String),
     /// A second signal did not want to wait.
-    Hurried(i32),
+    Hurried(Signal),
 }
 
 impl Outcome {
@@ -44,7 +40,8 @@ impl Outcome {
             Self::Drained => ExitCode::SUCCESS,
             Self::Failed(_) => ExitCode::from(1),
             Self::DrainedInPart(_) => ExitCode::from(3),
-            Self::Hurried(signal) => ExitCode::from(128u8.saturating_add(u8::try_from(*signal).unwrap_or(0))),
+            Self::Hurried(Signal::Interrupt) => ExitCode::from(128 + 2),
+            Self::Hurried(Signal::Terminate) => ExitCode::from(128 + 15),
         }
     }
 }
@@ -54,9 +51,9 @@ impl Outcome {
 /// # Errors
 /// If the system does not allow it.
 pub(crate) fn listen_for_signals(events: Sender<Event>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::install()?;
     thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
+        while let Ok(signal) = signals.wait() {
             if events.send(Event::Signal(signal)).is_err() {
                 return;
             }
@@ -65,44 +62,35 @@ pub(crate) fn listen_for_signals(events: Sender<Event>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Waits until `engine` has failed, or has been drained after the first signal, or a second signal comes.
+/// Waits until `engine` has been drained after the first signal, or a second signal comes.
 pub(crate) fn supervise(
-    engine: &Arc<dyn Running>,
+    engine: &Arc<impl Running + 'static>,
     events: &Receiver<Event>,
     tell: &Sender<Event>,
     drain_time: Duration,
 ) -> Outcome {
     let mut is_draining = false;
-    loop {
-        match events.recv_timeout(LOOK_EVERY) {
-            Ok(Event::Signal(signal)) if is_draining => return Outcome::Hurried(signal),
-            Ok(Event::Signal(signal)) => {
+    for event in events {
+        match event {
+            Event::Signal(signal) if is_draining => return Outcome::Hurried(signal),
+            Event::Signal(signal) => {
                 is_draining = true;
-                tracing::info!(
-                    signal,
-                    seconds = drain_time.as_secs(),
-                    "draining; a second signal ends at once"
-                );
+                let seconds = drain_time.as_secs();
+                tracing::info!(?signal, seconds, "draining; a second signal ends at once");
                 if let Err(error) = drain(engine, tell.clone(), drain_time) {
                     return Outcome::Failed(format!("cannot start a thread to drain: {error}"));
                 }
             }
-            Ok(Event::Drained(Ok(()))) => return Outcome::Drained,
-            Ok(Event::Drained(Err(reason))) => return Outcome::DrainedInPart(reason),
-            Err(RecvTimeoutError::Timeout) => {}
-            // Not while `tell` is here.
-            Err(RecvTimeoutError::Disconnected) => {
-                return Outcome::Failed("nothing is left to wait for".into());
-            }
-        }
-        if let Some(reason) = engine.failure() {
-            return Outcome::Failed(reason);
+            Event::Drained(Ok(())) => return Outcome::Drained,
+            Event::Drained(Err(reason)) => return Outcome::DrainedInPart(reason),
         }
     }
+    // Not while `tell` is here.
+    Outcome::Failed("nothing is left to wait for".into())
 }
 
 /// Drains on a thread of its own, so that signals are still heard.
-fn drain(engine: &Arc<dyn Running>, tell: Sender<Event>, time: Duration) -> std::io::Result<()> {
+fn drain(engine: &Arc<impl Running + 'static>, tell: Sender<Event>, time: Duration) -> std::io::Result<()> {
     let engine = Arc::clone(engine);
     thread::Builder::new().name("drain".into()).spawn(move || {
         let _ = tell.send(Event::Drained(engine.drain(time)));
@@ -112,26 +100,22 @@ fn drain(engine: &Arc<dyn Running>, tell: Sender<Event>, time: Duration) -> std:
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::process::Command;
     use std::sync::mpsc::channel;
     use std::time::Instant;
 
     use super::*;
     use crate::metrics_page::Page;
 
-    /// An engine that drains for so long and then says this; it is broken if told so.
+    /// An engine that drains for so long and then says this.
     struct Engine {
         drains_for: Duration,
         result: Result<(), String>,
-        failure: Option<String>,
     }
 
     impl Running for Engine {
         fn is_draining(&self) -> bool {
             false
-        }
-        fn failure(&self) -> Option<String> {
-            self.failure.clone()
         }
         fn drain(&self, time: Duration) -> Result<(), String> {
             assert_eq!(time, Duration::from_secs(7));
@@ -139,16 +123,10 @@ mod tests {
             self.result.clone()
         }
         fn write_metrics(&self, _page: &mut Page) {}
-        fn local_addrs(&self) -> Vec<SocketAddr> {
-            Vec::new()
-        }
-        fn description(&self) -> String {
-            String::new()
-        }
     }
 
-    fn outcome(drains_for: Duration, result: Result<(), String>, signals: &[i32]) -> Outcome {
-        let engine: Arc<dyn Running> = Arc::new(Engine { drains_for, result, failure: None });
+    fn outcome(drains_for: Duration, result: Result<(), String>, signals: &[Signal]) -> Outcome {
+        let engine = Arc::new(Engine { drains_for, result });
         let (tell, events) = channel();
         for signal in signals {
             tell.send(Event::Signal(*signal)).unwrap();
@@ -158,35 +136,28 @@ mod tests {
 
     #[test]
     fn a_signal_drains_and_the_drain_says_how_it_ended() {
-        assert_eq!(outcome(Duration::ZERO, Ok(()), &[SIGTERM]), Outcome::Drained);
-        let left = outcome(Duration::ZERO, Err("2 left".into()), &[SIGINT]);
+        assert_eq!(outcome(Duration::ZERO, Ok(()), &[Signal::Terminate]), Outcome::Drained);
+        let left = outcome(Duration::ZERO, Err("2 left".into()), &[Signal::Interrupt]);
         assert_eq!(left, Outcome::DrainedInPart("2 left".into()));
     }
 
     #[test]
     fn a_second_signal_does_not_wait_for_the_drain() {
         let began = Instant::now();
-        let ended = outcome(Duration::from_secs(30), Ok(()), &[SIGTERM, SIGINT]);
-        assert_eq!(ended, Outcome::Hurried(SIGINT));
+        let ended = outcome(Duration::from_secs(30), Ok(()), &[Signal::Terminate, Signal::Interrupt]);
+        assert_eq!(ended, Outcome::Hurried(Signal::Interrupt));
         assert!(began.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn a_failure_ends_without_a_signal() {
-        let failure = Some("shard 1 panicked".to_owned());
-        let engine: Arc<dyn Running> =
-            Arc::new(Engine { drains_for: Duration::ZERO, result: Ok(()), failure });
-        let (tell, events) = channel();
-        let ended = supervise(&engine, &events, &tell, Duration::from_secs(7));
-        assert_eq!(ended, Outcome::Failed("shard 1 panicked".into()));
     }
 
     #[test]
     fn a_signal_of_the_system_becomes_an_event() {
         let (tell, events) = channel();
         listen_for_signals(tell).unwrap();
-        signal_hook::low_level::raise(SIGTERM).unwrap();
-        let event = events.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert!(matches!(event, Event::Signal(SIGTERM)), "{event:?}");
+        for (name, signal) in [("TERM", Signal::Terminate), ("INT", Signal::Interrupt)] {
+            let kill = format!("kill -{name} {}", std::process::id());
+            assert!(Command::new("sh").arg("-c").arg(kill).status().unwrap().success());
+            let event = events.recv_timeout(Duration::from_secs(10)).unwrap();
+            assert!(matches!(event, Event::Signal(came) if came == signal), "{event:?}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Admission: how many connections there may be, in all and from one address, and what each of them holds of that.
+//! Admission: how many connections there may be, in all and from one address, and what each of them holds of
+//! that.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -11,7 +12,8 @@ use crate::config::Limits;
 
 /// Who is connected, for all shards: a lock that is held for some dozens of nanoseconds a connection.
 ///
-/// An address costs one entry however many connections it has, so that a connection itself holds only eight bytes.
+/// An address costs one entry however many connections it has, so that a connection itself holds only eight
+/// bytes.
 pub(crate) struct Admissions {
     connections_max: usize,
     per_address_max: u32,
@@ -75,8 +77,8 @@ impl Admissions {
         })
     }
 
-    /// Lets a connection from `peer` in, or not. `is_loopback` says whether it came to a listener on a loopback address,
-    /// where `Host` is checked.
+    /// Lets a connection from `peer` in, or not. `is_loopback` says whether it came to a listener on a
+    /// loopback address, where `Host` is checked.
     ///
     /// # Errors
     /// [`AdmissionError`] names the limit that is reached.
@@ -208,8 +210,8 @@ impl Permit {
         self.raw.0 & RawPermit::LOOPBACK != 0
     }
 
-    /// Eight bytes instead; [`Admissions::permit`] makes a permit of them again. Whoever loses them has the connection
-    /// counted for ever.
+    /// Eight bytes instead; [`Admissions::permit`] makes a permit of them again. Whoever loses them has the
+    /// connection counted for ever.
     #[must_use]
     pub(crate) fn into_raw(mut self) -> RawPermit {
         self.admissions = None;

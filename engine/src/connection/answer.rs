@@ -65,7 +65,8 @@ impl Answer {
         }
         for (name, value) in &self.fields {
             if write_field(out, name, value).is_err() {
-                tracing::warn!(field = %name.escape_debug(), "a header field that cannot be sent was left out");
+                let field = name.escape_debug();
+                tracing::warn!(%field, "a header field that cannot be sent was left out");
             }
         }
         out.extend_from_slice(manner.extra_head.as_bytes());

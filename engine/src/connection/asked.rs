@@ -1,5 +1,5 @@
-//! What a request for a subscription asks for: its parameters and fields to values, each checked, each refused by its
-//! name. Knows no log and no connection, so it is a table to test.
+//! What a request for a subscription asks for: its parameters and fields to values, each checked, each
+//! refused by its name. Knows no log and no connection, so it is a table to test.
 
 use std::collections::BTreeSet;
 
@@ -148,8 +148,8 @@ fn transport_of(request: &OwnedRequest) -> Refusable<Transport> {
     })
 }
 
-/// Whether `Accept` lists exactly this media type, and does not rule it out by a weight of 0 (RFC 9110 §12.5.1). A
-/// wildcard takes anything, and so says nothing.
+/// Whether `Accept` lists exactly this media type, and does not rule it out by a weight of 0 (RFC 9110
+/// §12.5.1). A wildcard takes anything, and so says nothing.
 fn accepts(request: &OwnedRequest, media_type: &str) -> bool {
     let ranges = request.headers_named("accept").flat_map(|value| value.split(','));
     ranges.map(|range| range.split(';')).any(|mut parts| {
@@ -174,11 +174,12 @@ fn format_of(request: &OwnedRequest) -> Refusable<Option<Format>> {
     }
 }
 
-/// `Last-Event-ID`, else `?cursor=`, else, for polls, `If-None-Match`; none is from now. A reconnecting browser sends the
-/// first and repeats the URL with the second: the first is newer.
+/// `Last-Event-ID`, else `?cursor=`, else, for polls, `If-None-Match`; none is from now. A reconnecting
+/// browser sends the first and repeats the URL with the second: the first is newer.
 fn start_of(request: &OwnedRequest, transport: Transport) -> Refusable<(Start, &'static str, Vec<Cursor>)> {
     let tags = if transport.is_poll() { tags_of(request)? } else { Vec::new() };
-    // An empty one is none: so the event stream's rules have it, and so clients send it that have seen no id yet.
+    // An empty one is none: so the event stream's rules have it, and so clients send it that have seen no id
+    // yet.
     if let Some(id) = request.header("last-event-id").filter(|id| !id.is_empty()) {
         return Ok((Start::After(cursor_of("Last-Event-ID", id)?), "Last-Event-ID", tags));
     }
@@ -194,7 +195,8 @@ fn start_of(request: &OwnedRequest, transport: Transport) -> Refusable<(Start, &
     }
 }
 
-/// Of the answers that a client holds, the one that saw most. Between epochs nobody can tell: the last one named.
+/// Of the answers that a client holds, the one that saw most. Between epochs nobody can tell: the last one
+/// named.
 fn newest(tags: &[Cursor]) -> Option<Cursor> {
     let last = *tags.last()?;
     tags.iter().copied().filter(|tag| tag.epoch == last.epoch).max_by_key(|tag| tag.offset)

@@ -1,5 +1,5 @@
-//! Who may ask across origins (WHATWG Fetch, "CORS protocol"), who may frame, and under which names a loopback listener
-//! may be asked at all.
+//! Who may ask across origins (WHATWG Fetch, "CORS protocol"), who may frame, and under which names a
+//! loopback listener may be asked at all.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -69,7 +69,8 @@ impl<'a> Standing<'a> {
         let mut lines = format!(
             "Access-Control-Allow-Methods: {methods}\r\nAccess-Control-Max-Age: {PREFLIGHT_SECONDS}\r\n"
         );
-        // Which fields an embedder reads is not ours to know, and the origin is trusted: what it asks for is allowed.
+        // Which fields an embedder reads is not ours to know, and the origin is trusted: what it asks for is
+        // allowed.
         if let Some(headers) = headers.filter(|headers| is_field_list(headers)) {
             lines.push_str(&format!("Access-Control-Allow-Headers: {headers}\r\n"));
         }
@@ -93,8 +94,8 @@ pub(super) fn check_target(cors: &Cors, authority: Option<&str>, origin: &str) -
     Err(Box::new(foreign(origin, "frame this").field("origin")))
 }
 
-/// The policy of a forever frame: its own inline scripts run, nothing is loaded, and only pages of this server and of the
-/// listed origins may frame it.
+/// The policy of a forever frame: its own inline scripts run, nothing is loaded, and only pages of this
+/// server and of the listed origins may frame it.
 pub(super) fn frame_policy_line(cors: &Cors) -> String {
     let mut ancestors = String::from("'self'");
     if is_any(cors) {
@@ -106,13 +107,14 @@ pub(super) fn frame_policy_line(cors: &Cors) -> String {
         }
     }
     format!(
-        "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; frame-ancestors {ancestors}\r\n"
+        "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; \
+         frame-ancestors {ancestors}\r\n"
     )
 }
 
-/// A page that a browser loaded from a name of its own choosing may have that name lead to this machine (DNS rebinding): then
-/// it is of our origin, as far as the browser can tell. So a listener on a loopback address answers only to names that no
-/// stranger can own: those of the loopback, and those of the listed origins.
+/// A page that a browser loaded from a name of its own choosing may have that name lead to this machine (DNS
+/// rebinding): then it is of our origin, as far as the browser can tell. So a listener on a loopback address
+/// answers only to names that no stranger can own: those of the loopback, and those of the listed origins.
 ///
 /// # Errors
 /// A 421 for another `Host`.
@@ -138,8 +140,8 @@ fn is_listed(cors: &Cors, origin: &str) -> bool {
     cors.origins.iter().any(|listed| listed == "*" || listed.eq_ignore_ascii_case(origin))
 }
 
-/// Whether `origin` is this server's own: a proxy in front may have changed the scheme, and even the host, but the browser
-/// says so itself, in a field that no script can set.
+/// Whether `origin` is this server's own: a proxy in front may have changed the scheme, and even the host,
+/// but the browser says so itself, in a field that no script can set.
 fn is_own(request: &OwnedRequest, origin: &str, authority: Option<&str>) -> bool {
     let is_same = || request.header("sec-fetch-site").is_some_and(|site| site == "same-origin");
     authority.is_some_and(|authority| names(origin, authority)) || is_same()

@@ -1,5 +1,6 @@
-//! Waits that end: a future that is given up at a time. One timer of the runtime serves all waits of a shard, ten times a
-//! second, because a timer each costs more than the rest of a wait (1.3 KB and three microseconds, measured).
+//! Waits that end: a future that is given up at a time. One timer of the runtime serves all waits of a shard,
+//! ten times a second, because a timer each costs more than the rest of a wait (1.3 KB and three
+//! microseconds, measured).
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -20,7 +20,8 @@ use crate::metrics::{Figures, Refused, StatusClass};
 /// How long a new connection is waited for before it is parked like one that has no request.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
 
-/// A connection whose publishes are counted waits at least so long for its next request before its count is forgotten.
+/// A connection whose publishes are counted waits at least so long for its next request before its count is
+/// forgotten.
 const COUNTED_MIN: Duration = Duration::from_millis(2);
 
 /// A connection while it is a task.
@@ -82,14 +83,15 @@ impl Conversation {
         self.context.metrics.shard(self.context.shard)
     }
 
-    /// The next request, of the bytes that are there and those that come. Where there is not one byte yet, it is waited
-    /// for at most `first_byte`.
+    /// The next request, of the bytes that are there and those that come. Where there is not one byte yet, it
+    /// is waited for at most `first_byte`.
     pub(super) async fn next_head(&mut self, first_byte: Duration) -> Result<Incoming, NoHead> {
         let config = self.context.config.clone();
         let limits = HeadLimits { bytes: config.limits.head_bytes, fields: FIELDS_MAX };
         let whole = Duration::from_secs(config.timing.head_seconds.into());
         let mut deadline = None;
         let mut tried = 0;
+        self.socket.take_turn().await;
         loop {
             if self.is_worth_a_try(tried, limits.bytes) {
                 tried = self.socket.buffer.len();
@@ -120,8 +122,8 @@ impl Conversation {
         }
     }
 
-    /// Each try reads the buffer from its start, so a head that comes byte by byte is tried only where it may have become
-    /// whole, or wrong in a way that is worth telling soon.
+    /// Each try reads the buffer from its start, so a head that comes byte by byte is tried only where it may
+    /// have become whole, or wrong in a way that is worth telling soon.
     fn is_worth_a_try(&self, tried: usize, limit: usize) -> bool {
         let buffer = &self.socket.buffer;
         let fresh = buffer.get(tried..).unwrap_or_default();
@@ -202,7 +204,8 @@ impl Conversation {
         format!("Vary: Origin\r\n{}", standing.header_lines(cors))
     }
 
-    /// Answers with a refusal. A body that is not read yet ends the connection, unless it is there whole and small.
+    /// Answers with a refusal. A body that is not read yet ends the connection, unless it is there whole and
+    /// small.
     pub(super) async fn refuse(&mut self, incoming: &mut Incoming, problem: &Problem) -> Next {
         self.count(problem);
         if problem.must_close || !self.skip_body(incoming) {
@@ -219,8 +222,8 @@ impl Conversation {
         self.answer(incoming, &Answer::from(problem)).await
     }
 
-    /// An `EventSource` gives up for ever on anything but 200, so it is told to come back later, unless it asks for the
-    /// truth.
+    /// An `EventSource` gives up for ever on anything but 200, so it is told to come back later, unless it
+    /// asks for the truth.
     fn is_event_source(&self, incoming: &Incoming) -> bool {
         let request = &incoming.request;
         matches!(&*request.method, "GET" | "HEAD")
@@ -240,7 +243,8 @@ impl Conversation {
     fn skip_body(&mut self, incoming: &mut Incoming) -> bool {
         let length = match std::mem::replace(&mut incoming.framing, BodyFraming::None) {
             BodyFraming::None => return true,
-            // A client that waits for our leave may send the body or not: nobody can tell where the next request begins.
+            // A client that waits for our leave may send the body or not: nobody can tell where the next
+            // request begins.
             _ if incoming.expects_continue => return false,
             BodyFraming::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
             BodyFraming::Chunked => return false,
@@ -299,8 +303,8 @@ impl Conversation {
         }
     }
 
-    /// How long a connection that has no next request is kept as a task: only until its count of publishes may be
-    /// forgotten, since a parked connection has none.
+    /// How long a connection that has no next request is kept as a task: only until its count of publishes
+    /// may be forgotten, since a parked connection has none.
     pub(super) fn patience(&self) -> Duration {
         let now = Instant::now();
         let left = self.publishes.as_ref().map(|bucket| bucket.full_at().saturating_duration_since(now));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! serve → http1 (heads, keep-alive) → routes → publish | subscribe | the embedder's own
-//!                                                          └→ poll (answered here) | upgrade | parked by `Park`
+//!                                                        └→ poll (answered here) | upgrade | `Park`
 //! ```
 //! Everything here runs as a task of one shard's runtime. What a parked connection does is the shard's.
 
@@ -88,8 +88,8 @@ impl Context {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// A reconnection time, jittered so that those who were sent away together do not come back together; at least
-    /// `seconds`.
+    /// A reconnection time, jittered so that those who were sent away together do not come back together; at
+    /// least `seconds`.
     fn retry_ms(&self, seconds: u32) -> u32 {
         let timing = &self.config.timing;
         let least = timing.retry_ms_min.max(seconds.saturating_mul(1_000));
@@ -113,26 +113,27 @@ pub(crate) trait Park {
 
 /// Everything that the shard needs to know of a new subscriber.
 pub(crate) struct Subscription {
-    /// What it hears: sorted, none twice, 1 to `limits.matchers`; none at all only where `is_v1`, whose client subscribes
-    /// by a command.
+    /// What it hears: sorted, none twice, 1 to `limits.matchers`; none at all only where `is_v1`, whose
+    /// client subscribes by a command.
     pub matchers: Vec<Matcher>,
     pub transport: Transport,
     pub format: Format,
     pub framing: Framing,
-    /// Header lines of a long poll's answer that differ between requests (CORS, `Vary`), each with its CRLF; without
-    /// `Date`. Empty for other transports, whose head is in `head`.
+    /// Header lines of a long poll's answer that differ between requests (CORS, `Vary`), each with its CRLF;
+    /// without `Date`. Empty for other transports, whose head is in `head`.
     pub extra_head: Arc<str>,
     /// Most events of a long poll's answer.
     pub limit: u16,
-    /// Bytes that are to be sent before anything else: the response head (and the head of an iframe's document), or the
+    /// Bytes that are to be sent before anything else: the response head (and the head of an iframe's
+    /// document), or the
     /// 101. Empty for a long poll.
     pub head: Vec<u8>,
     /// Its place.
     pub after: Offset,
     /// What counts as told of gaps.
     pub told: Offset,
-    /// The cursor asked for, where it is of another epoch: the gap from it comes before everything else. `head` has no
-    /// `Stentor-Cursor` then.
+    /// The cursor asked for, where it is of another epoch: the gap from it comes before everything else.
+    /// `head` has no `Stentor-Cursor` then.
     pub old: Option<Cursor>,
     /// Whether it asked for a place of its own: its gap is then told whatever the policy.
     pub is_cursor_given: bool,

@@ -14,8 +14,8 @@ use crate::transport::Gap;
 /// Most bytes of the events of one answer ([`Event::cost_bytes`]); one event goes whatever its size.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Reads of the log for one answer, where wildcards have much to look through and find nothing: then the answer says
-/// that there is more.
+/// Reads of the log for one answer, where wildcards have much to look through and find nothing: then the
+/// answer says that there is more.
 const READS_MAX: usize = 16;
 
 /// What is read for a poll.
@@ -48,8 +48,8 @@ impl Found {
 
 /// Reads the log for a poll.
 ///
-/// The head is read first, and the log up to it only: what is published in between has a later offset, and is there for
-/// the next poll. So the place is one up to which nothing is missing.
+/// The head is read first, and the log up to it only: what is published in between has a later offset, and is
+/// there for the next poll. So the place is one up to which nothing is missing.
 pub(super) fn find(sequencer: &Sequencer, wanted: &Wanted<'_>) -> Found {
     let until = wanted.until.unwrap_or_else(|| sequencer.head());
     let after = wanted.resolved.after;
@@ -71,7 +71,8 @@ pub(super) fn find(sequencer: &Sequencer, wanted: &Wanted<'_>) -> Found {
         place = place.max(dropped);
     }
     let gap = match (wanted.resolved.old, found) {
-        // After an epoch change the gap leads to the start of this epoch, whatever the log dropped of it since.
+        // After an epoch change the gap leads to the start of this epoch, whatever the log dropped of it
+        // since.
         (Some(old), found) => Some(Gap {
             after: old,
             resumed: sequencer.cursor(found.map_or(after, |gap| gap.resumed)),
@@ -89,8 +90,9 @@ pub(super) fn find(sequencer: &Sequencer, wanted: &Wanted<'_>) -> Found {
 
 /// Where the log's head stood, seen now and then: tells how old a cursor is at most.
 ///
-/// A cursor that is given back and back again with 304 grows old, until the log has dropped so much that it cannot tell
-/// any more whether something of its topics was among it: a false gap. So only a young one is given back.
+/// A cursor that is given back and back again with 304 grows old, until the log has dropped so much that it
+/// cannot tell any more whether something of its topics was among it: a false gap. So only a young one is
+/// given back.
 #[derive(Default)]
 pub(super) struct Heads {
     /// Ascending in both; an entry a period.
@@ -101,7 +103,8 @@ pub(super) struct Heads {
 const HEADS_MAX: u32 = 64;
 
 impl Heads {
-    /// Whether `place` was reached by the log within the last `age`, as far as is known; `head` is the head now.
+    /// Whether `place` was reached by the log within the last `age`, as far as is known; `head` is the head
+    /// now.
     pub(super) fn is_young(&mut self, place: Offset, head: Offset, now: Instant, age: Duration) -> bool {
         let period = (age / HEADS_MAX).max(Duration::from_millis(100));
         if self.seen.back().is_none_or(|(seen, _)| now.saturating_duration_since(*seen) >= period) {
@@ -115,8 +118,8 @@ impl Heads {
     }
 }
 
-/// Whether a poll that found nothing is told so by a 304: its client holds an answer for this very place, and the place
-/// is young.
+/// Whether a poll that found nothing is told so by a 304: its client holds an answer for this very place, and
+/// the place is young.
 pub(super) fn is_not_modified(found: &Found, after: Cursor, tags: &[Cursor], is_young: bool) -> bool {
     found.is_nothing() && tags.contains(&after) && is_young
 }

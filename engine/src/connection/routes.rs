@@ -15,7 +15,8 @@ use crate::metrics::Refused;
 use crate::publish::Publisher;
 use crate::topic::Topic;
 
-/// Methods that exist (RFC 9110 §9, RFC 5789); what is none of them is not implemented rather than not allowed.
+/// Methods that exist (RFC 9110 §9, RFC 5789); what is none of them is not implemented rather than not
+/// allowed.
 const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 /// What the one resource allows.
@@ -61,8 +62,8 @@ impl Conversation {
         Ok((next, None))
     }
 
-    /// A plain question for what is allowed, or a browser's before it asks across origins (WHATWG Fetch, "CORS-preflight
-    /// request").
+    /// A plain question for what is allowed, or a browser's before it asks across origins (WHATWG Fetch,
+    /// "CORS-preflight request").
     async fn options(&mut self, incoming: &mut Incoming, methods: &'static str) -> Refusable<Next> {
         self.check_no_body(incoming)?;
         let cors = self.context.config.cors.clone();
@@ -94,17 +95,8 @@ impl Conversation {
             body => body?,
         };
         let publisher = Publisher::new(self.context.sequencer.clone());
-        match publishing.publish(body, &publisher, &config.limits) {
-            Ok((body, count)) => {
-                self.figures().published.add(count);
-                self.figures().publish_repeats.add(u64::from(count == 0));
-                Ok(Answer::json(body))
-            }
-            Err(problem) => {
-                self.figures().publish_busy.add(u64::from(problem.reason == Refused::Busy));
-                Err(Failed::Continue(problem))
-            }
-        }
+        let answer = publishing.publish(body, &publisher, &config.limits);
+        answer.map(Answer::json).map_err(ControlFlow::Continue)
     }
 
     /// Everything that is decided before the body is read.

@@ -17,8 +17,8 @@ const REFUSING_MAX: usize = 256;
 /// How long a connection that is refused may take for its request.
 const REFUSING: Duration = Duration::from_secs(1);
 
-/// Serves the requests of a connection until it is parked or over. `read` holds bytes that were read from it already:
-/// what came while it was parked, or after the request that it waited with.
+/// Serves the requests of a connection until it is parked or over. `read` holds bytes that were read from it
+/// already: what came while it was parked, or after the request that it waited with.
 pub(crate) async fn serve(context: Rc<Context>, socket: OwnedFd, permit: Permit, read: Vec<u8>) {
     let _task = Counted::new(&context);
     let is_new = read.is_empty();
@@ -40,8 +40,8 @@ pub(crate) async fn serve(context: Rc<Context>, socket: OwnedFd, permit: Permit,
     }
 }
 
-/// Answers one request of a connection that is not let in, as its transport would have it said, and ends it. Only so many
-/// at once: one too many is closed without a word.
+/// Answers one request of a connection that is not let in, as its transport would have it said, and ends it.
+/// Only so many at once: one too many is closed without a word.
 pub(crate) async fn refuse(context: Rc<Context>, socket: OwnedFd, reason: AdmissionError) {
     let refusing = &context.local.refusing;
     let problem = Problem::from(reason);
@@ -102,7 +102,8 @@ impl Conversation {
         self.next_head(patience).await
     }
 
-    /// What is no head gets an answer, whose form it could not ask for, and nothing after it can be understood.
+    /// What is no head gets an answer, whose form it could not ask for, and nothing after it can be
+    /// understood.
     async fn refuse_head(mut self, problem: &Problem) {
         self.count(problem);
         self.figures().responses(StatusClass::of(problem.status)).add(1);

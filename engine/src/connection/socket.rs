@@ -1,5 +1,5 @@
-//! The socket of a connection in its task phase: what was read and not yet used, reads and writes with deadlines, and the
-//! end that loses nothing.
+//! The socket of a connection in its task phase: what was read and not yet used, reads and writes with
+//! deadlines, and the end that loses nothing.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -57,7 +57,7 @@ impl Socket {
 
     /// Appends to the buffer what comes until `deadline`.
     pub(super) async fn receive_until(&mut self, deadline: Instant, bytes_max: usize) -> Read {
-        self.take_turn(deadline).await;
+        self.take_turn().await;
         loop {
             if let Some(read) = self.receive(bytes_max) {
                 return read;
@@ -77,6 +77,7 @@ impl Socket {
     }
 
     fn receive(&mut self, bytes_max: usize) -> Option<Read> {
+        self.operations += 1;
         loop {
             return match self.stream.receive(&mut self.buffer, bytes_max) {
                 Ok(0) => Some(Read::End),
@@ -93,6 +94,7 @@ impl Socket {
     /// Sends all of `bytes`; false if the connection is broken, or the peer takes nothing for too long.
     pub(super) async fn send_all(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() && !self.is_broken {
+            self.operations += 1;
             match self.stream.send(bytes) {
                 Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -108,18 +110,18 @@ impl Socket {
         !self.is_broken
     }
 
-    /// A peer that always has more for us does not keep the shard's other tasks waiting: now and then there is a real
-    /// operation of the runtime in between, which is over as soon as the others had their turn.
-    async fn take_turn(&mut self, deadline: Instant) {
-        self.operations += 1;
+    /// A peer that always has more for us does not keep the shard's other tasks waiting: now and then there
+    /// is a real operation of the runtime in between, which is over as soon as the others had their turn.
+    pub(super) async fn take_turn(&mut self) {
         if self.operations >= TURN_OPERATIONS {
             self.operations = 0;
+            let deadline = Instant::now() + self.stalled;
             let _ = self.deadlines.within(deadline, self.stream.writable()).await;
         }
     }
 
-    /// Ends the connection: says FIN, then reads and drops what still comes, for a moment, so that the peer can read what
-    /// it was sent last.
+    /// Ends the connection: says FIN, then reads and drops what still comes, for a moment, so that the peer
+    /// can read what it was sent last.
     pub(super) async fn close(mut self) {
         if self.is_broken || self.stream.shutdown_sending().is_err() {
             return;

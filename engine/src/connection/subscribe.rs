@@ -1,5 +1,5 @@
-//! Subscribing: what is asked for, what the embedder admits, where in the log it begins; then the answer of a poll, or
-//! everything that the shard needs to know of the new subscriber.
+//! Subscribing: what is asked for, what the embedder admits, where in the log it begins; then the answer of a
+//! poll, or everything that the shard needs to know of the new subscriber.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,8 @@ impl Conversation {
         };
         match self.try_subscribe(incoming, Some(&handshake)).await {
             Ok(routed) => routed,
-            // A browser tells its page nothing of a refused upgrade, so it is granted, and closed with the reason.
+            // A browser tells its page nothing of a refused upgrade, so it is granted, and closed with the
+            // reason.
             Err(problem) => {
                 self.count(&problem);
                 handshake.write_refusal(&problem, &mut self.out);
@@ -149,7 +150,8 @@ impl Conversation {
         Ok(out)
     }
 
-    /// Answers a poll, or a long poll for which the log has something; any other long poll is for the shard to hold.
+    /// Answers a poll, or a long poll for which the log has something; any other long poll is for the shard
+    /// to hold.
     async fn poll(&mut self, incoming: &Incoming, admitted: Admitted) -> Routed {
         let context = self.context.clone();
         let wanted = Wanted {
@@ -321,8 +323,8 @@ fn until_of(context: &Context, asked: &Asked) -> Refusable<Option<Offset>> {
     Ok(Some(resolved.after))
 }
 
-/// A raw stream and a raw WebSocket have no way to tell of a gap, so one that is known now is a refusal that names where
-/// the log goes on.
+/// A raw stream and a raw WebSocket have no way to tell of a gap, so one that is known now is a refusal that
+/// names where the log goes on.
 fn check_raw_gap(context: &Context, admitted: &Admitted) -> Refusable<()> {
     let has_notice = admitted.format == Format::Json
         || !matches!(admitted.asked.transport, Transport::Stream | Transport::WebSocket);

@@ -1,5 +1,5 @@
-//! The opening handshake of a WebSocket (RFC 6455 §4.2) as this server answers it: which subprotocol, whether compressed,
-//! and how a refusal is told over it.
+//! The opening handshake of a WebSocket (RFC 6455 §4.2) as this server answers it: which subprotocol, whether
+//! compressed, and how a refusal is told over it.
 
 use stentor_protocol::ws::deflate::{Params, Policy, negotiate};
 use stentor_protocol::ws::{Side, handshake};

@@ -1,8 +1,8 @@
 //! The log in memory: each topic's events, and all events by offset.
 //!
-//! Two ways lead to an event. A subscriber of whole topics reads those topics alone, whatever else is published. Who
-//! has a wildcard looks through all events by offset; the same order serves age and the limit for all topics, where the
-//! oldest event goes first.
+//! Two ways lead to an event. A subscriber of whole topics reads those topics alone, whatever else is
+//! published. Who has a wildcard looks through all events by offset; the same order serves age and the limit
+//! for all topics, where the oldest event goes first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -73,8 +73,8 @@ impl MemoryLog {
         Self { retention, topics: HashMap::new(), all }
     }
 
-    /// Bytes that count against the limit for all topics though no retention can free them: events that only a shard
-    /// still has, and half-sent runs.
+    /// Bytes that count against the limit for all topics though no retention can free them: events that only
+    /// a shard still has, and half-sent runs.
     pub(crate) fn bytes_outside(&self) -> usize {
         let held = self.all.held.load(Ordering::Relaxed);
         self.all.live.get().saturating_sub(self.all.bytes).saturating_add(held)
@@ -97,7 +97,8 @@ impl MemoryLog {
         self.topics.insert(topic, log);
     }
 
-    /// First a topic without events and interest, then one without interest, then one without events, then any.
+    /// First a topic without events and interest, then one without interest, then one without events, then
+    /// any.
     fn next_forgotten(&mut self, has_interest: &dyn Fn(&str) -> bool) -> Option<Topic> {
         if let Some(topic) = self.all.dropped.next_unwanted(has_interest) {
             return Some(topic);
@@ -131,8 +132,9 @@ impl MemoryLog {
         true
     }
 
-    /// Drops the oldest events while all are over the limit. What retention cannot free takes from the log's part, but
-    /// never more than half of it: a fan-out that is behind must not cost other topics their whole past.
+    /// Drops the oldest events while all are over the limit. What retention cannot free takes from the log's
+    /// part, but never more than half of it: a fan-out that is behind must not cost other topics their whole
+    /// past.
     fn keep_bytes(&mut self) {
         let limit = self.retention.all_bytes;
         loop {
@@ -177,7 +179,8 @@ impl MemoryLog {
             .enumerate()
             .filter_map(|(part, events)| events.next().map(|event| Reverse((event.offset, part))))
             .collect();
-        // The heap has offsets only: the events are found again by them, which is cheaper than to order `Arc`s.
+        // The heap has offsets only: the events are found again by them, which is cheaper than to order
+        // `Arc`s.
         while let Some(Reverse((offset, part))) = next.pop() {
             let Some(event) = self.all.events.get(&offset) else { continue };
             if !found.take(event) {
@@ -204,8 +207,8 @@ impl MemoryLog {
         }
     }
 
-    /// Whether an event of (`after`, `until`] may be retained: of whole topics exactly, else if any is found before
-    /// too many were looked at.
+    /// Whether an event of (`after`, `until`] may be retained: of whole topics exactly, else if any is found
+    /// before too many were looked at.
     fn may_retain(&self, matchers: &[Matcher], after: Offset, until: Offset) -> bool {
         if until <= after {
             return false;

@@ -1,5 +1,6 @@
-//! The log: the retained events, per topic, under one sequence of offsets. What it owns: which events are kept, and the
-//! exact answer to "what am I missing?". It gives no offsets and knows no shard; the sequencer calls it under its lock.
+//! The log: the retained events, per topic, under one sequence of offsets. What it owns: which events are
+//! kept, and the exact answer to "what am I missing?". It gives no offsets and knows no shard; the sequencer
+//! calls it under its lock.
 
 mod memory;
 mod retention;
@@ -13,15 +14,15 @@ use crate::topic::Matcher;
 
 /// What a log must do. The head, the offsets and the times are the sequencer's.
 pub(crate) trait Log: Send {
-    /// Takes the event of the next offset, and drops what retention no longer keeps. `has_interest` says which topics
-    /// are forgotten last.
+    /// Takes the event of the next offset, and drops what retention no longer keeps. `has_interest` says
+    /// which topics are forgotten last.
     fn append(&mut self, event: Arc<Event>, has_interest: &dyn Fn(&str) -> bool);
 
     /// The retained events of the topics that `matchers` name, and what of them is gone.
     fn read(&self, matchers: &[Matcher], query: Query) -> Read;
 
-    /// The highest dropped offset of the topics that `matchers` name. With wildcards it may be higher, where telling
-    /// exactly would take too long, but only above `after`.
+    /// The highest dropped offset of the topics that `matchers` name. With wildcards it may be higher, where
+    /// telling exactly would take too long, but only above `after`.
     fn dropped(&self, matchers: &[Matcher], after: Offset) -> Offset;
 
     /// What is retained of `topic`; none where the log does not know it.
@@ -55,17 +56,18 @@ pub(crate) struct Read {
     pub(crate) dropped: Offset,
     /// `until` where the read was not cut short (`after`, if that is higher), else less.
     pub(crate) end: Offset,
-    /// Whether the read was cut short, by a limit or because a wildcard had much to look through: then `events` may even
-    /// be empty, and the next read goes on after `end`.
+    /// Whether the read was cut short, by a limit or because a wildcard had much to look through: then
+    /// `events` may even be empty, and the next read goes on after `end`.
     pub(crate) has_more: bool,
     /// Whether some matched event in (`after`, `dropped`] may be retained, also beyond `until`.
     pub(crate) remains_in_gap: bool,
 }
 
 impl Read {
-    /// The gap that is to be told to a subscriber whose place is `after` and who was told of all gaps up to `told`.
+    /// The gap that is to be told to a subscriber whose place is `after` and who was told of all gaps up to
+    /// `told`.
     pub(crate) fn gap(&self, after: Offset, told: Offset) -> Option<GapFound> {
-        (self.dropped > after.max(told)).then(|| GapFound {
+        (self.dropped > after.max(told)).then_some(GapFound {
             after,
             resumed: self.dropped,
             cursor: if self.remains_in_gap { after } else { self.dropped },

@@ -1,4 +1,5 @@
-//! What the log dropped: the watermark, the topics by their highest dropped offset, and which topic is forgotten next.
+//! What the log dropped: the watermark, the topics by their highest dropped offset, and which topic is
+//! forgotten next.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -9,14 +10,16 @@ use crate::topic::{Matcher, Topic};
 /// So many wildcards are held against topics before an answer is given that is safe but not exact.
 pub(super) const MATCHES_MAX: usize = 16_384;
 
-/// So many topics without events are looked at for one that nobody has interest in, before another is forgotten.
+/// So many topics without events are looked at for one that nobody has interest in, before another is
+/// forgotten.
 const FORGET_LOOKS_MAX: usize = 64;
 
-/// The highest dropped offset of each topic, in the order that wildcards and forgetting need. An offset that a topic
-/// itself dropped is no other topic's, so it can be the key.
+/// The highest dropped offset of each topic, in the order that wildcards and forgetting need. An offset that
+/// a topic itself dropped is no other topic's, so it can be the key.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
-    /// The highest offset dropped by a topic that is forgotten. A topic made (again) starts with it, so it is no key.
+    /// The highest offset dropped by a topic that is forgotten. A topic made (again) starts with it, so it is
+    /// no key.
     watermark: Offset,
     topics: BTreeMap<Offset, Topic>,
     /// The topics among them that have no event left, and were not looked at yet …
@@ -56,8 +59,8 @@ impl Dropped {
         self.watermark = self.watermark.max(last);
     }
 
-    /// The topic without events to forget next: one without interest that dropped its last event longest ago, so that
-    /// the watermark rises least.
+    /// The topic without events to forget next: one without interest that dropped its last event longest ago,
+    /// so that the watermark rises least.
     pub(super) fn next_unwanted(&mut self, has_interest: &dyn Fn(&str) -> bool) -> Option<Topic> {
         for _ in 0..FORGET_LOOKS_MAX {
             if self.empty.is_empty() {
@@ -79,9 +82,9 @@ impl Dropped {
         self.wanted.values().next().or_else(|| self.empty.values().next()).cloned()
     }
 
-    /// The highest offset, if any is beyond `after`, that a topic which a wildcard of `matchers` names dropped; the
-    /// watermark, if that is higher, because a forgotten topic may have been one of them. Where too many topics would
-    /// have to be looked at, an offset that is not exceeded.
+    /// The highest offset, if any is beyond `after`, that a topic which a wildcard of `matchers` names
+    /// dropped; the watermark, if that is higher, because a forgotten topic may have been one of them. Where
+    /// too many topics would have to be looked at, an offset that is not exceeded.
     pub(super) fn highest(&self, matchers: &[Matcher], after: Offset) -> Offset {
         let known = self.watermark.max(after);
         let looks = (MATCHES_MAX / matchers.len().max(1)).max(1);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::control::{Control, Farewell};
 use super::prepared::Run;
 use super::slots::{NONE, SlotId, State, flag};
 use super::walk::RUN_BYTES_MAX;
@@ -144,7 +145,7 @@ impl Shard {
                 }
                 self.settle(index);
             }
-            Next::Close => self.close(index, Closing::Graceful, Ended::Slow),
+            Next::Close => self.control(index, Control::End(Farewell::Slow)),
             Next::Send(bytes, served) => {
                 let run = Run::new(bytes);
                 let number = batch.run(&run);

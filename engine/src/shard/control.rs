@@ -35,7 +35,12 @@ pub(super) enum Control {
 pub(super) enum Farewell {
     Drain,
     MaxAge,
-    Close { code: u16, reason: String },
+    /// It fell off the log, and its policy is to be closed.
+    Slow,
+    Close {
+        code: u16,
+        reason: String,
+    },
 }
 
 impl Shard {
@@ -136,12 +141,14 @@ impl Shard {
                 let end = match why {
                     Farewell::Drain => End::Drain,
                     Farewell::MaxAge => End::MaxAge,
+                    Farewell::Slow => End::Slow,
                     Farewell::Close { code, reason } => End::Close { code: *code, reason },
                 };
                 transport::encode_end(&encoding, end, &mut bytes);
                 let ended = match why {
                     Farewell::Drain => Ended::Drain,
                     Farewell::MaxAge => Ended::MaxAge,
+                    Farewell::Slow => Ended::Slow,
                     Farewell::Close { .. } => Ended::Closed,
                 };
                 self.begin_closing(index, encoding, ended);

@@ -110,7 +110,7 @@ impl Shard {
         slot.put(flag::READABLE, false);
         slot.put(flag::RECEIVING, true);
         let socket = slot.socket;
-        self.actions.push_back(Action::Receive { slot: id, socket });
+        self.actions.push_back(Action::Receive { socket });
     }
 
     fn extra_of_id(&mut self, id: SlotId) -> Option<&mut super::Extra> {

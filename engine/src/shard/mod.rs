@@ -34,6 +34,7 @@ use crate::topic::{Matcher, Topic};
 use crate::transport::websocket::Command;
 use crate::transport::{Encoding, Transport};
 use control::Control;
+#[cfg(test)]
 pub(crate) use input::{Ready, Received};
 pub(crate) use prepared::{HeadVariant, Run};
 use prepared::{Heads, Prepared};
@@ -198,7 +199,7 @@ pub(crate) enum Action {
     /// Report when the socket takes bytes again (or stop to).
     WatchWritable { socket: u32, is_on: bool },
     /// Receive once, and bring what comes to `handle_received`.
-    Receive { slot: SlotId, socket: u32 },
+    Receive { socket: u32 },
     /// Close the socket and free its admission; the slot is gone.
     Close { socket: u32, permit: u64, how: Closing },
     /// The connection has a next request: back to a task with it. The slot is gone.
@@ -388,11 +389,6 @@ impl Shard {
     /// Connections that are parked here.
     pub(crate) fn connections(&self) -> usize {
         self.slots.used()
-    }
-
-    /// Sets there are.
-    pub(crate) fn sets(&self) -> usize {
-        self.sets.len()
     }
 
     /// Subscribers of this shard that hear `topic`.

@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 
 use super::input::{Ready, Received};
 use super::{Action, Batch, Closing, HeadVariant, Join, Outcome, OwnedMessage, Shard, SlotId};
-use crate::app::{Admission, AnyApp, Message, Refusal, Request, Subscriber};
+use crate::app::{Admission, AnyApp, Message, Refusal, Subscriber};
 use crate::channel::Receiver;
 use crate::config::Config;
 use crate::connection::{self, Admissions, Context, OwnedRequest, Park, Permit, RawPermit, Subscription};
@@ -339,7 +339,10 @@ fn harvest(local: &Rc<Local>, events: &mut Vec<ParkedEvent>) -> bool {
             }
             ParkedEventKind::Drained => core.handle_received(slot, Received::Nothing),
             ParkedEventKind::End => core.handle_received(slot, Received::End),
-            ParkedEventKind::Failed(_) => core.handle_received(slot, Received::Failed),
+            ParkedEventKind::Failed(errno) => {
+                tracing::trace!(shard = local.number, errno, "a receive failed");
+                core.handle_received(slot, Received::Failed);
+            }
         }
     }
     has_more
@@ -394,7 +397,10 @@ fn make_sends(local: &Local, batch: &mut Batch) {
         batch.sends[at].outcome = match outcome {
             SendOutcome::Short(bytes) => Outcome::Short(bytes),
             SendOutcome::Full => Outcome::Full,
-            SendOutcome::Failed(_) => Outcome::Failed,
+            SendOutcome::Failed(errno) => {
+                tracing::trace!(shard = local.number, errno, "a send failed");
+                Outcome::Failed
+            }
         };
     }
 }
@@ -408,7 +414,7 @@ fn act(local: &Rc<Local>) {
             Action::WatchWritable { socket, is_on } => {
                 local.parked.borrow_mut().watch_writable(SocketId(socket), is_on);
             }
-            Action::Receive { socket, .. } => local.parked.borrow_mut().receive(SocketId(socket)),
+            Action::Receive { socket } => local.parked.borrow_mut().receive(SocketId(socket)),
             Action::Close { socket, permit, how } => {
                 let how = match how {
                     Closing::Graceful => sys::Closing::Graceful,
@@ -507,7 +513,7 @@ fn report(local: &Local, last_gauges: &mut Instant) {
     }
     if last_gauges.elapsed() > GAUGES_PERIOD {
         *last_gauges = Instant::now();
-        figures.parked.set(core.connections() as u64);
+        figures.parked.set(local.parked.borrow().len() as u64);
         figures.behind.set(core.behind() as u64);
         figures.rings.set(local.parked.borrow().rings() as u64);
         for (transport, count) in Transport::ALL.into_iter().zip(core.subscribers_by_transport()) {

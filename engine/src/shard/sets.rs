@@ -64,11 +64,6 @@ impl Sets {
         }
     }
 
-    /// Sets there are.
-    pub(crate) fn len(&self) -> usize {
-        self.by_key.len()
-    }
-
     /// Set numbers are below.
     pub(crate) fn capacity(&self) -> u32 {
         self.sets.len() as u32

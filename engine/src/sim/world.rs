@@ -377,7 +377,7 @@ impl World {
                         socket.is_writable |= socket.to_client.len() < socket.capacity;
                     }
                 }
-                Action::Receive { socket, .. } => {
+                Action::Receive { socket } => {
                     if let Some(socket) = shard.sockets.get_mut(&socket) {
                         socket.is_receiving = true;
                     }

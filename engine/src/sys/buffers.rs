@@ -1,5 +1,5 @@
-//! The buffers that received bytes lie in until the shard has read them. The kernel writes them only while a system call
-//! of this thread runs: receives never wait.
+//! The buffers that received bytes lie in until the shard has read them. The kernel writes them only while a
+//! system call of this thread runs: receives never wait.
 
 use std::ptr::NonNull;
 
@@ -61,8 +61,8 @@ impl Buffers {
     /// The same as a slice, for a receive that is a system call of its own.
     pub(super) fn space_mut(&mut self, buffer: &BufferId) -> &mut [u8] {
         let start = self.start(buffer.0);
-        // SAFETY: `start` has `size` bytes of initialised memory; who holds the `BufferId` is the only one that may read or
-        // write them, and it gives them to nobody else while `self` is borrowed.
+        // SAFETY: `start` has `size` bytes of initialised memory; who holds the `BufferId` is the only one
+        // that may read or write them, and it gives them to nobody else while `self` is borrowed.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.size as usize) }
     }
 
@@ -88,8 +88,9 @@ impl Buffers {
     pub(super) fn bytes(&self, received: &Received) -> &[u8] {
         assert!(received.len <= self.size, "{received:?} of another set");
         let start = self.start(received.buffer);
-        // SAFETY: `start` has `size` bytes of initialised memory that lives as long as `self`, `len` of them are asked for
-        // (asserted). The kernel writes only buffers that are not held by a `Received`, and only during a system call.
+        // SAFETY: `start` has `size` bytes of initialised memory that lives as long as `self`, `len` of them
+        // are asked for (asserted). The kernel writes only buffers that are not held by a `Received`, and
+        // only during a system call.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), received.len as usize) }
     }
 
@@ -119,7 +120,8 @@ impl Drop for Buffers {
     fn drop(&mut self) {
         let bytes =
             std::ptr::slice_from_raw_parts_mut(self.base.as_ptr(), self.count as usize * self.size as usize);
-        // SAFETY: this is the boxed slice that `new` leaked, of the same length; nothing borrows it, as `self` is going.
+        // SAFETY: this is the boxed slice that `new` leaked, of the same length; nothing borrows it, as
+        // `self` is going.
         drop(unsafe { Box::from_raw(bytes) });
     }
 }

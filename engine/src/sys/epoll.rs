@@ -1,5 +1,5 @@
-//! Parked sockets with epoll, for where io_uring is refused: the same face, but each socket keeps its descriptor, and each
-//! operation is a system call of its own.
+//! Parked sockets with epoll, for where io_uring is refused: the same face, but each socket keeps its
+//! descriptor, and each operation is a system call of its own.
 
 use std::collections::VecDeque;
 use std::io;

@@ -61,12 +61,14 @@ impl Sleeper {
     /// # Errors
     /// The process is out of descriptors.
     pub fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        // monoio waits for sockets and pipes only, but it asks nothing of the descriptor as long as it is only polled.
+        // monoio waits for sockets and pipes only, but it asks nothing of the descriptor as long as it is
+        // only polled.
         let stream = std::os::unix::net::UnixStream::from(fd.try_clone_to_owned()?);
         Ok(Self(monoio::net::UnixStream::from_std(stream)?))
     }
 
-    /// Returns when the descriptor is readable, at once if it is already. Does not read it. Dropping the future is fine.
+    /// Returns when the descriptor is readable, at once if it is already. Does not read it. Dropping the
+    /// future is fine.
     ///
     /// # Errors
     /// The runtime cannot wait: it is out of memory.

@@ -1,9 +1,6 @@
-//! What the process may use, and how it is told to end.
+//! What the process may use: descriptors and processors.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::io;
 
 use super::sockopt::check;
 
@@ -71,83 +68,24 @@ fn no_cpus() -> libc::cpu_set_t {
     unsafe { std::mem::zeroed() }
 }
 
-/// Which signal came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// SIGINT: Ctrl-C.
-    Interrupt,
-    /// SIGTERM.
-    Terminate,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Waits for SIGTERM and SIGINT. There is one in a process.
-#[derive(Debug)]
-pub struct Signals(File);
-
-/// Where the handler writes; −1 as long as there is none.
-static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
-
-impl Signals {
-    /// From now on both signals no longer end the process, but are answered by [`Signals::wait`].
-    ///
-    /// # Errors
-    /// `AlreadyExists` the second time; else the process is out of descriptors.
-    pub fn install() -> io::Result<Self> {
-        let mut ends = [-1; 2];
-        // SAFETY: the kernel writes two descriptors.
-        check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
-        // SAFETY: the call above made it for us.
-        let [read, write] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
-        // A handler that can never wait: with the pipe full there are signals enough to be read.
-        set_nonblocking(&write)?;
-        let taken = SIGNAL_PIPE.compare_exchange(-1, -2, Ordering::AcqRel, Ordering::Acquire);
-        if taken.is_err() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        // It stays open for good: a handler may always come.
-        SIGNAL_PIPE.store(write.into_raw_fd(), Ordering::Release);
-        for signal in [libc::SIGTERM, libc::SIGINT] {
-            handle(signal)?;
-        }
-        Ok(Self(File::from(read)))
+    #[test]
+    fn the_limits_and_processors_are_those_of_this_process() {
+        let raised = raise_descriptor_limit().unwrap();
+        assert_eq!(raised.soft, raised.hard);
+        assert_eq!(descriptor_limit().unwrap(), raised);
+        let cpus = allowed_cpus().unwrap();
+        assert!(!cpus.is_empty() && cpus.is_sorted());
+        let last = *cpus.last().unwrap();
+        std::thread::spawn(move || {
+            pin_thread(last).unwrap();
+            assert_eq!(allowed_cpus().unwrap(), [last]);
+            assert!(pin_thread(1_000_000).is_err());
+        })
+        .join()
+        .unwrap();
     }
-
-    /// Blocks the thread until the next one comes. Signals that came before it was called are answered too.
-    ///
-    /// # Errors
-    /// None that is known.
-    pub fn wait(&mut self) -> io::Result<Signal> {
-        let mut signal = [0];
-        self.0.read_exact(&mut signal)?;
-        Ok(if i32::from(signal[0]) == libc::SIGINT { Signal::Interrupt } else { Signal::Terminate })
-    }
-}
-
-fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: takes no pointer.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(drop)
-}
-
-fn handle(signal: i32) -> io::Result<()> {
-    // SAFETY: it is integers and a pointer that may be null, for which zero is a value.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = on_signal as *const () as libc::sighandler_t;
-    action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the kernel reads `action`; the handler calls only what a handler may call.
-    check(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }).map(drop)
-}
-
-/// Only `write(2)` and an atomic load, both of which a handler may use; `errno` is put back as it was.
-extern "C" fn on_signal(signal: i32) {
-    let byte = signal as u8;
-    // SAFETY: it is this thread's own, and valid as long as the thread runs.
-    let error_number = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
-    let before = unsafe { *error_number };
-    let fd = SIGNAL_PIPE.load(Ordering::Acquire);
-    // SAFETY: the kernel reads one byte. The pipe is never closed once it stands there; −1 and −2 are an error.
-    unsafe { libc::write(fd, (&raw const byte).cast(), 1) };
-    // SAFETY: as above.
-    unsafe { *error_number = before };
 }

@@ -1,5 +1,5 @@
-//! The operating system: parked sockets, the descriptor that wakes a shard, socket options, limits and signals. The only
-//! unsafe code of the engine is here, behind a safe face.
+//! The operating system: parked sockets, the descriptor that wakes a shard, socket options and
+//! limits. The only unsafe code of the engine is here, behind a safe face.
 //!
 //! # The loop of a shard
 //! ```text
@@ -17,10 +17,10 @@
 //!     store asleep = false;
 //! }
 //! ```
-//! The descriptor is drained *before* the last look at what there is to do: what comes before the drain is seen by the
-//! look, what comes after it leaves the descriptor readable. A loop that has work left and only wants to give the
-//! runtime's other tasks a turn calls `eventfd.wake()` and then waits, as above. [`ParkedSet::harvest`] must be called
-//! at least once a second, for the waits of [`Closing::Graceful`].
+//! The descriptor is drained *before* the last look at what there is to do: what comes before the drain is
+//! seen by the look, what comes after it leaves the descriptor readable. A loop that has work left and only
+//! wants to give the runtime's other tasks a turn calls `eventfd.wake()` and then waits, as above.
+//! [`ParkedSet::harvest`] must be called at least once a second, for the waits of [`Closing::Graceful`].
 
 mod buffers;
 mod epoll;
@@ -40,13 +40,14 @@ use std::time::Duration;
 
 pub(crate) use buffers::Received;
 pub(crate) use eventfd::{EventFd, Sleeper};
-pub use limits::{DescriptorLimit, Signal, Signals, descriptor_limit, raise_descriptor_limit};
+pub use limits::{DescriptorLimit, descriptor_limit, raise_descriptor_limit};
 pub(crate) use limits::{allowed_cpus, pin_thread};
 pub(crate) use runtime::block_on;
-pub(crate) use sockopt::{SocketOptions, accept, listen, peer_address, reset_on_close};
+pub(crate) use sockopt::{SocketOptions, accept, listen};
 pub(crate) use stream::Stream;
 
-/// Names a parked socket, from [`ParkedSet::add`] until it is closed or taken back; then the name is given again.
+/// Names a parked socket, from [`ParkedSet::add`] until it is closed or taken back; then the name is given
+/// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SocketId(pub(crate) u32);
 
@@ -55,8 +56,8 @@ pub(crate) struct SocketId(pub(crate) u32);
 pub(crate) struct ParkedOptions {
     /// What holds the sockets; [`Backend::available`] says what this kernel allows.
     pub backend: Backend,
-    /// Sockets of one ring, at most [`TABLE_SOCKETS_MAX`] and the soft limit of descriptors, whichever is less. Rings are
-    /// added as they fill.
+    /// Sockets of one ring, at most [`TABLE_SOCKETS_MAX`] and the soft limit of descriptors, whichever is
+    /// less. Rings are added as they fill.
     pub table_sockets: u32,
     /// Buffers that received bytes lie in until they are released; all sockets share them. At most 4,096.
     pub buffers: u16,
@@ -64,7 +65,8 @@ pub(crate) struct ParkedOptions {
     pub buffer_bytes: u32,
 }
 
-/// Most sockets of one ring: its table of armed polls has 256 buckets, and closing a socket searches one of them.
+/// Most sockets of one ring: its table of armed polls has 256 buckets, and closing a socket searches one of
+/// them.
 pub(crate) const TABLE_SOCKETS_MAX: u32 = 16_384;
 
 /// How long a graceful close waits for the peer's FIN.
@@ -110,14 +112,15 @@ pub(crate) enum SendOutcome {
 /// How [`ParkedSet::close`] ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closing {
-    /// Says FIN, then reads and drops what still comes, up to 64 KiB or one second or the peer's FIN, so that no RST
-    /// overtakes what was sent (RFC 9112 §9.6). Needs a spare file descriptor for a moment; without one it is
-    /// [`Closing::Plain`].
+    /// Says FIN, then reads and drops what still comes, up to 64 KiB or one second or the peer's FIN, so that
+    /// no RST overtakes what was sent (RFC 9112 §9.6). Needs a spare file descriptor for a moment; without
+    /// one it is [`Closing::Plain`].
     Graceful,
     /// Sends RST and drops what was not sent. Needs a spare file descriptor for a moment; without one it is
     /// [`Closing::Plain`].
     Abort,
     /// `close(2)`: FIN, or RST if something was not read.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what the others become without a spare descriptor"))]
     Plain,
 }
 
@@ -131,14 +134,15 @@ pub(crate) struct ParkedEvent {
 
 #[derive(Debug)]
 pub(crate) enum ParkedEventKind {
-    /// Something arrived, or there is room to send. This reports arrivals and not a level: remember `readable` until a
-    /// receive answered [`ParkedEventKind::Drained`] or [`ParkedEventKind::End`].
+    /// Something arrived, or there is room to send. This reports arrivals and not a level: remember
+    /// `readable` until a receive answered [`ParkedEventKind::Drained`] or [`ParkedEventKind::End`].
     Ready(Readiness),
     /// A receive got bytes, at least one. More may lie in the socket.
     Received(Received),
     /// A receive found nothing: the next arrival is reported.
     Drained,
-    /// A receive came to the peer's FIN: nothing will be received any more. All bytes before it were delivered.
+    /// A receive came to the peer's FIN: nothing will be received any more. All bytes before it were
+    /// delivered.
     End,
     /// A receive failed with this error number, such as `ECONNRESET`: the connection is broken.
     Failed(i32),
@@ -169,10 +173,11 @@ impl Readiness {
     }
 }
 
-/// The parked sockets of one shard. Made and used on the shard's thread.
+/// The parked sockets of one shard. Made and used on the shard's thread. When it is dropped the kernel closes
+/// those that are left, a little later.
 ///
-/// Every method that takes a [`SocketId`] panics if that socket is not parked: what the caller holds then belongs to
-/// somebody else.
+/// Every method that takes a [`SocketId`] panics if that socket is not parked: what the caller holds then
+/// belongs to somebody else.
 #[derive(Debug)]
 pub(crate) struct ParkedSet {
     inner: Inner,
@@ -236,36 +241,39 @@ impl ParkedSet {
         }
     }
 
-    /// Parks a stream socket and watches it for arrivals and hang-ups: what is there already is reported too. Events carry
-    /// `token`. The descriptor is closed (ring) or kept (epoll).
+    /// Parks a stream socket and watches it for arrivals and hang-ups: what is there already is reported too.
+    /// Events carry `token`. The descriptor is closed (ring) or kept (epoll).
     ///
     /// # Errors
-    /// No more room can be had: out of memory, or of descriptors for one more ring. The socket is closed then.
+    /// No more room can be had: out of memory, or of descriptors for one more ring. The socket is closed
+    /// then.
     pub fn add(&mut self, fd: OwnedFd, token: u64) -> io::Result<SocketId> {
         either!(self, inner => inner.add(fd, token))
     }
 
-    /// Sends to many sockets, without waiting for any. When it returns no send is under way, and `failed` has got one
-    /// entry (the place in `sends` and what happened) for each that was not taken whole; the others were.
+    /// Sends to many sockets, without waiting for any. When it returns no send is under way, and `failed` has
+    /// got one entry (the place in `sends` and what happened) for each that was not taken whole; the others
+    /// were.
     ///
     /// One batch may name a socket once only.
     pub fn send_batch(&mut self, sends: &[Send<'_>], failed: &mut Vec<(usize, SendOutcome)>) {
         either!(self, inner => inner.send_batch(sends, failed));
     }
 
-    /// Begins or stops to report [`Readiness::writable`]. After it was turned on there is a report when there is room to
-    /// send, at once if there is already.
+    /// Begins or stops to report [`Readiness::writable`]. After it was turned on there is a report when there
+    /// is room to send, at once if there is already.
     pub fn watch_writable(&mut self, socket: SocketId, on: bool) {
         either!(self, inner => inner.watch_writable(socket, on));
     }
 
-    /// Reads once, up to a buffer. The answer is one event: `Received`, `Drained`, `End` or `Failed`. It comes when a
-    /// buffer is free; none is lost. At most one receive of a socket may be under way.
+    /// Reads once, up to a buffer. The answer is one event: `Received`, `Drained`, `End` or `Failed`. It
+    /// comes when a buffer is free; none is lost. At most one receive of a socket may be under way.
     pub fn receive(&mut self, socket: SocketId) {
         either!(self, inner => inner.receive(socket));
     }
 
-    /// Unparks a socket: it is no longer watched, and what it has not read is still in it. No receive may be under way.
+    /// Unparks a socket: it is no longer watched, and what it has not read is still in it. No receive may be
+    /// under way.
     ///
     /// # Errors
     /// The process is out of descriptors; the socket then stays parked.
@@ -278,7 +286,8 @@ impl ParkedSet {
         either!(self, inner => inner.close(socket, how));
     }
 
-    /// Appends up to `max` events, and lets the system work that stands in line. Answers whether there may be more.
+    /// Appends up to `max` events, and lets the system work that stands in line. Answers whether there may be
+    /// more.
     pub fn harvest(&mut self, max: usize, events: &mut Vec<ParkedEvent>) -> bool {
         either!(self, inner => inner.harvest(max, events))
     }

@@ -1,5 +1,5 @@
-//! Parked sockets in rings: which socket is where, what is armed for it, and how it ends. The rings themselves, and all
-//! that is unsafe about them, are in `ring`.
+//! Parked sockets in rings: which socket is where, what is armed for it, and how it ends. The rings
+//! themselves, and all that is unsafe about them, are in `ring`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,8 +19,8 @@ use super::{
 /// A [`SocketId`] is 12 bits of the ring and 20 of the place in its table.
 const INDEX_BITS: u32 = 20;
 const RINGS_MAX: usize = 1 << (32 - INDEX_BITS);
-/// What an operation is given, and its completions carry: 8 bits of what it is, 24 of the generation of the place, then
-/// 20 of the place and 12 of the buffer; or, for a send, 32 of where in the batch it stands.
+/// What an operation is given, and its completions carry: 8 bits of what it is, 24 of the generation of the
+/// place, then 20 of the place and 12 of the buffer; or, for a send, 32 of where in the batch it stands.
 const GENERATION_MASK: u32 = (1 << 24) - 1;
 const BUFFER_BITS: u32 = 12;
 /// Most buffers that fit there.
@@ -67,7 +67,8 @@ fn data(what: What, generation: u32, index: u32, buffer: u16) -> u64 {
 /// A place in the table of a ring.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// The caller's, while parked; while lingering how many bytes were dropped; while free the next free place.
+    /// The caller's, while parked; while lingering how many bytes were dropped; while free the next free
+    /// place.
     token: u64,
     /// How often this place was given; what is left of an earlier life is told by it.
     generation: u32,
@@ -207,8 +208,8 @@ impl Rings {
             let length = send.bytes.len();
             assert!((1..=SEND_BYTES_MAX).contains(&length), "a send of {length} bytes");
             let table = &mut lent.tables[number];
-            // SAFETY: `sends` lends the bytes until this function returns. Before it does, each touched ring is submitted;
-            // or, in a panic, `Lent` sees to it that none ever is.
+            // SAFETY: `sends` lends the bytes until this function returns. Before it does, each touched ring
+            // is submitted; or, in a panic, `Lent` sees to it that none ever is.
             unsafe { table.ring.push_send(u64::from(What::Send as u8) << 56 | at as u64, index, send.bytes) };
             if !table.is_touched {
                 table.is_touched = true;
@@ -265,8 +266,9 @@ impl Rings {
                 let Some(buffer) = self.buffers.take() else { return };
                 let (space, len) = self.buffers.space(&buffer);
                 let data = data(What::Receive, generation, index, buffer.number());
-                // SAFETY: the buffer is ours until it is put back or received, both of which wait for the completion; and
-                // its memory outlives the ring: with `MSG_DONTWAIT` nothing lives on after a submission.
+                // SAFETY: the buffer is ours until it is put back or received, both of which wait for the
+                // completion; and its memory outlives the ring: with `MSG_DONTWAIT` nothing lives on after a
+                // submission.
                 unsafe { table.ring.push_receive(data, index, space, len) };
             }
             self.waiting.pop_front();
@@ -406,8 +408,8 @@ impl Rings {
                 let Place { token, state, wants_writable, .. } = *place;
                 if !more {
                     place.is_armed = false;
-                    // A poll ends by itself when the kernel has no room for a report. What arrived meanwhile is reported
-                    // when it is armed again.
+                    // A poll ends by itself when the kernel has no room for a report. What arrived meanwhile
+                    // is reported when it is armed again.
                     if result >= 0 || -result == libc::ECANCELED {
                         table.arm(index);
                     }
@@ -532,7 +534,8 @@ impl Table {
         self.ring.push(place.poll(index), Operation::Arm { index, events: place.events() });
     }
 
-    /// Tells the armed poll of what it is to report; one that is not armed any more learns it when it is armed again.
+    /// Tells the armed poll of what it is to report; one that is not armed any more learns it when it is
+    /// armed again.
     fn rearm(&mut self, index: u32) {
         let place = &self.places[index as usize];
         if place.is_armed {
@@ -557,4 +560,54 @@ fn readiness(result: i32, wants_writable: bool) -> Readiness {
     };
     let readiness = Readiness::of_poll(mask as i16);
     Readiness { writable: readiness.writable && wants_writable, ..readiness }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_completion_of_an_earlier_life_of_a_place_changes_nothing() {
+        if let Err(reason) = crate::sys::probe() {
+            return eprintln!("not tested: {reason}");
+        }
+        let eventfd = EventFd::new().unwrap();
+        let mut rings = Rings::new(&eventfd, &ParkedOptions::default()).unwrap();
+        let mut events = Vec::new();
+        let mut keep = Vec::new();
+        let mut socket = |rings: &mut Rings, token| {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            keep.push(theirs);
+            rings.add(ours.into(), token).unwrap()
+        };
+        let first = socket(&mut rings, 1);
+        rings.close(first, Closing::Plain);
+        while rings.harvest(64, &mut events) {}
+        let second = socket(&mut rings, 2);
+        assert_eq!(second, first);
+        while rings.harvest(64, &mut events) {}
+        let mut late = |rings: &mut Rings, what, generation, buffer, result, more| {
+            let data = data(what, generation, 0, buffer);
+            rings.handle(0, Completion { data, result, more }, &mut events);
+            std::mem::take(&mut events).len()
+        };
+        let pollin = i32::from(libc::POLLIN);
+        let buffers = rings.buffers.free();
+        let buffer = rings.buffers.take().unwrap();
+        for (what, result, more) in [
+            (What::Poll, pollin, true),
+            (What::Poll, pollin, false),
+            (What::Poll, -libc::ECANCELED, false),
+            (What::Rearm, -libc::EALREADY, false),
+            (What::Drop, 0, false),
+            (What::Receive, 5, false),
+        ] {
+            assert_eq!(late(&mut rings, what, 0, buffer.number(), result, more), 0, "{what:?}");
+            assert!(rings.tables[0].places[0].is_armed && !rings.has_work(), "{what:?} {result}");
+        }
+        assert_eq!(rings.buffers.free(), buffers, "the buffer came back");
+        assert_eq!(late(&mut rings, What::Poll, 1, 0, pollin, true), 1, "one of this life is reported");
+        let pollout = i32::from(libc::POLLOUT);
+        assert_eq!(late(&mut rings, What::Poll, 1, 0, pollout, true), 0, "room to send, unasked");
+    }
 }

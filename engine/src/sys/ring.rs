@@ -1,9 +1,9 @@
-//! One ring of io_uring with its table of direct descriptors: a safe face over the queues. Knows nothing of what the
-//! sockets are for.
+//! One ring of io_uring with its table of direct descriptors: a safe face over the queues. Knows nothing of
+//! what the sockets are for.
 //!
 //! The ring is made so that the kernel's work for it runs only inside a system call of the shard's thread
-//! (`DEFER_TASKRUN`): nothing interrupts the shard. Whoever has to wake it signals the registered eventfd. (A poll on the
-//! descriptor of such a ring misses wake-ups.)
+//! (`DEFER_TASKRUN`): nothing interrupts the shard. Whoever has to wake it signals the registered eventfd. (A
+//! poll on the descriptor of such a ring misses wake-ups.)
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,8 +15,8 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 /// Submissions that one system call takes. Fan-out is as fast with 256 as with 16,384.
 const SUBMISSIONS: u32 = 1024;
 
-/// Completions that are not read yet. The kernel keeps more than that, at a cost; and it makes one bucket of its table of
-/// armed polls for 32 of them, up to 256.
+/// Completions that are not read yet. The kernel keeps more than that, at a cost; and it makes one bucket of
+/// its table of armed polls for 32 of them, up to 256.
 const COMPLETIONS: u32 = 8192;
 
 /// For how long the kernel may lack the memory for a submission before the shard gives up.
@@ -123,22 +123,23 @@ impl Ring {
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
             .user_data(data);
-        // SAFETY: with `MSG_DONTWAIT` the kernel is done with the memory when the submission is, and the caller keeps it
-        // until then.
+        // SAFETY: with `MSG_DONTWAIT` the kernel is done with the memory when the submission is, and the
+        // caller keeps it until then.
         unsafe { self.push_entry(&entry) }
     }
 
     /// Queues a receive of what is there now; completes with its length, 0 for FIN.
     ///
     /// # Safety
-    /// `len` bytes at `space` must be writable, and read by nobody, until the completion was seen or the ring is gone.
+    /// `len` bytes at `space` must be writable, and read by nobody, until the completion was seen or the ring
+    /// is gone.
     pub(super) unsafe fn push_receive(&mut self, data: u64, index: u32, space: *mut u8, len: u32) {
         let entry = opcode::Recv::new(types::Fixed(index), space, len)
             .flags(libc::MSG_DONTWAIT)
             .build()
             .user_data(data);
-        // SAFETY: the kernel writes at most `len` bytes at `space` before the operation completes, and the caller keeps
-        // them for it.
+        // SAFETY: the kernel writes at most `len` bytes at `space` before the operation completes, and the
+        // caller keeps them for it.
         unsafe { self.push_entry(&entry) }
     }
 
@@ -154,7 +155,8 @@ impl Ring {
         assert!(pushed.is_ok(), "the queue was just emptied");
     }
 
-    /// Gives the kernel all queued operations. Sends and receives are over when this returns: none of them waits.
+    /// Gives the kernel all queued operations. Sends and receives are over when this returns: none of them
+    /// waits.
     ///
     /// # Panics
     /// If the kernel takes none for a second, for lack of memory. The ring then cannot be used again.
@@ -178,8 +180,8 @@ impl Ring {
             if queued == 0 && flags == 0 {
                 return;
             }
-            // SAFETY: there is no argument that is a pointer; each queued entry names valid memory, as those who queued
-            // them promised.
+            // SAFETY: there is no argument that is a pointer; each queued entry names valid memory, as those
+            // who queued them promised.
             let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, flags, None) };
             match entered.map_err(|error| error.raw_os_error()) {
                 Ok(_) => flags = 0,
@@ -216,8 +218,8 @@ impl Ring {
         self.earlier.push_front(completion);
     }
 
-    /// Takes those completions out that `is_wanted` names, for which the kernel was given all operations; the others keep
-    /// their order.
+    /// Takes those completions out that `is_wanted` names, for which the kernel was given all operations; the
+    /// others keep their order.
     pub(super) fn take_completions(
         &mut self,
         is_wanted: impl Fn(&Completion) -> bool,
@@ -286,7 +288,8 @@ fn poll_update(target: u64, events: u32) -> squeue::Entry {
     let events = if cfg!(target_endian = "big") { events.rotate_left(16) } else { events };
     let mut entry = opcode::PollRemove::new(target).build();
     const { assert!(size_of::<squeue::Entry>() == 64, "an entry is a `struct io_uring_sqe`") };
-    // SAFETY: an entry is 64 bytes of plain data (asserted), all of them initialised, and any value is valid for each.
+    // SAFETY: an entry is 64 bytes of plain data (asserted), all of them initialised, and any value is valid
+    // for each.
     let bytes = unsafe { &mut *(&raw mut entry).cast::<[u8; 64]>() };
     bytes[LEN_AT..LEN_AT + 4].copy_from_slice(&POLL_UPDATE_EVENTS.to_ne_bytes());
     bytes[EVENTS_AT..EVENTS_AT + 4].copy_from_slice(&events.to_ne_bytes());

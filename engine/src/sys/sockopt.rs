@@ -5,32 +5,34 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpLi
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// What every accepted connection is set to. A listener has them, and Linux lets connections inherit them: that saves five
-/// system calls a connection. All have `TCP_NODELAY` and `SO_KEEPALIVE` besides.
+/// What every accepted connection is set to. A listener has them, and Linux lets connections inherit them:
+/// that saves five system calls a connection. All have `TCP_NODELAY` and `SO_KEEPALIVE` besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SocketOptions {
     /// `TCP_USER_TIMEOUT`: a peer that takes nothing for so long is gone.
     pub stalled: Duration,
     /// `TCP_NOTSENT_LOWAT`: with so much unsent a socket counts as not writable.
     pub unsent_bytes: u32,
-    /// `SO_SNDBUF`: what the kernel may hold to be sent, its own overhead included; `net.core.wmem_max` bounds it to twice
-    /// its value.
+    /// `SO_SNDBUF`: what the kernel may hold to be sent, its own overhead included; `net.core.wmem_max`
+    /// bounds it to twice its value.
     pub send_buffer_bytes: u32,
 }
 
-/// Listens at `address` once for each of `shards`, so that the kernel spreads connections over them (`SO_REUSEPORT`).
-/// With port 0 all have the same free port. An IPv6 address takes IPv4 too where the system's default is so.
+/// Listens at `address` once for each of `shards`, so that the kernel spreads connections over them
+/// (`SO_REUSEPORT`). With port 0 all have the same free port. An IPv6 address takes IPv4 too where the
+/// system's default is so.
 ///
 /// # Errors
-/// `AddrInUse` if anybody listens there, another engine with `SO_REUSEPORT` included, and whatever `bind(2)` says.
+/// `AddrInUse` if anybody listens there, another engine with `SO_REUSEPORT` included, and whatever `bind(2)`
+/// says.
 pub(crate) fn listen(
     address: SocketAddr,
     shards: usize,
     backlog: u32,
     options: &SocketOptions,
 ) -> io::Result<Vec<TcpListener>> {
-    // The first one is bound alone, so that a second engine does not silently take half of the connections of the first.
-    // Then it is opened to sharing: at no moment is the address free.
+    // The first one is bound alone, so that a second engine does not silently take half of the connections of
+    // the first. Then it is opened to sharing: at no moment is the address free.
     let first = bound(address, options, false)?;
     set(first.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     let first = TcpListener::from(first);
@@ -85,14 +87,15 @@ fn size(bytes: u32) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
 }
 
-/// Takes a connection that is waiting, with `CLOEXEC`; `None` if there is none. Never waits: first wait for the listener
-/// with a [`super::Sleeper`], then accept until there is none.
+/// Takes a connection that is waiting, with `CLOEXEC`; `None` if there is none. Never waits: first wait for
+/// the listener with a [`super::Sleeper`], then accept until there is none.
 ///
 /// # Errors
-/// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: the connection stays in the backlog, so pause before the next try. Errors of one
-/// connection, such as `ECONNABORTED`, are passed over.
+/// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: the connection stays in the backlog, so pause before the next
+/// try. Errors of one connection, such as `ECONNABORTED`, are passed over.
 pub(crate) fn accept(listener: &TcpListener) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
-    // Linux also passes errors of the network to `accept`; accept(2) tells to try again. Each takes one connection away.
+    // Linux also passes errors of the network to `accept`; accept(2) tells to try again. Each takes one
+    // connection away.
     const PASSED_OVER_MAX: usize = 64;
     for _ in 0..PASSED_OVER_MAX {
         let mut name = empty_address();
@@ -131,18 +134,6 @@ pub(crate) fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
     set_value(fd, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 })
 }
 
-/// The other side of a connection.
-///
-/// # Errors
-/// It is not connected (any more), or no TCP socket.
-pub(crate) fn peer_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    let mut name = empty_address();
-    let mut len = size_of_val(&name) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `name`, and the length to `len`.
-    check(unsafe { libc::getpeername(fd.as_raw_fd(), (&raw mut name).cast(), &raw mut len) })?;
-    address_of(&name).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
-}
-
 /// Says FIN; receiving goes on.
 pub(super) fn shutdown_sending(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: takes no pointer.
@@ -178,7 +169,8 @@ fn set(fd: BorrowedFd<'_>, level: i32, option: i32, value: i32) -> io::Result<()
     set_value(fd, level, option, value)
 }
 
-/// `T` is what the kernel expects of `option`: a plain `int`, or the option's own structure. Another one is an error.
+/// `T` is what the kernel expects of `option`: a plain `int`, or the option's own structure. Another one is
+/// an error.
 fn set_value<T: Copy>(fd: BorrowedFd<'_>, level: i32, option: i32, value: T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel reads `len` bytes of `value` during the call, and that is its size.
@@ -232,7 +224,8 @@ fn socket_address(address: SocketAddr) -> (Address, libc::socklen_t) {
 }
 
 fn address_of(name: &Address) -> Option<SocketAddr> {
-    // SAFETY: every address was made by `empty_address`, so all bytes are initialised, and begins with its family.
+    // SAFETY: every address was made by `empty_address`, so all bytes are initialised, and begins with its
+    // family.
     match i32::from(unsafe { name.family }) {
         libc::AF_INET => {
             // SAFETY: as above; any bytes are a `sockaddr_in`.
@@ -248,5 +241,76 @@ fn address_of(name: &Address) -> Option<SocketAddr> {
             Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn a_second_engine_cannot_listen_where_one_does() {
+        let options = SocketOptions {
+            stalled: Duration::from_secs(5),
+            unsent_bytes: 16 << 10,
+            send_buffer_bytes: 256 << 10,
+        };
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listeners = match listen(address.parse().unwrap(), 3, 64, &options) {
+                Ok(listeners) => listeners,
+                Err(error) if error.kind() == ErrorKind::AddrNotAvailable => continue,
+                Err(error) => panic!("{error}"),
+            };
+            let address = listeners[0].local_addr().unwrap();
+            assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
+            assert_eq!(listen(address, 3, 64, &options).unwrap_err().kind(), ErrorKind::AddrInUse);
+            drop(listeners);
+            assert!(listen(address, 1, 64, &options).is_ok(), "and can when it has gone");
+        }
+    }
+
+    #[test]
+    fn connections_are_spread_over_the_shards_and_have_the_options() {
+        let options = SocketOptions {
+            stalled: Duration::from_secs(5),
+            unsent_bytes: 16 << 10,
+            send_buffer_bytes: 128 << 10,
+        };
+        let listeners = listen("127.0.0.1:0".parse().unwrap(), 2, 128, &options).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let clients: Vec<_> = (0..60).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut counts = vec![0; listeners.len()];
+        for (listener, count) in listeners.iter().zip(&mut counts) {
+            while let Some((fd, peer)) = accept(listener).unwrap() {
+                *count += 1;
+                assert!(clients.iter().any(|client| client.local_addr().unwrap() == peer));
+                assert_connection(fd);
+            }
+        }
+        assert_eq!(counts.iter().sum::<i32>(), 60);
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    }
+
+    fn assert_connection(fd: OwnedFd) {
+        // SAFETY: takes no pointer.
+        let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        for (level, option, expected) in [
+            (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
+            (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+            (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 5_000),
+            (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, 16 << 10),
+            (libc::SOL_SOCKET, libc::SO_SNDBUF, 128 << 10),
+        ] {
+            let (mut value, mut len) = (-1i32, 4);
+            // SAFETY: the kernel writes at most the four bytes of `value`.
+            let done = unsafe {
+                libc::getsockopt(fd.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut len)
+            };
+            assert_eq!((done, value), (0, expected), "option {option}");
+        }
     }
 }

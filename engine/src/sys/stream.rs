@@ -1,7 +1,8 @@
 //! The socket of a task: system calls that never wait, and waits that may be given up.
 //!
-//! A task that reads by an operation of the runtime loses bytes when it gives the read up (measured), and cannot give its
-//! descriptor away while one is under way. Here only polls are ever under way; bytes are moved by plain system calls.
+//! A task that reads by an operation of the runtime loses bytes when it gives the read up (measured), and
+//! cannot give its descriptor away while one is under way. Here only polls are ever under way; bytes are
+//! moved by plain system calls.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -32,7 +33,8 @@ impl Stream {
         Self { inner: Some(Inner::Plain(socket)), is_waiting: false, is_held: false }
     }
 
-    /// Receives what is there, at most `bytes_max`, and appends it to `buffer`: none if the peer has sent FIN.
+    /// Receives what is there, at most `bytes_max`, and appends it to `buffer`: none if the peer has sent
+    /// FIN.
     ///
     /// # Errors
     /// `WouldBlock` if nothing is there, and whatever `recv(2)` says.
@@ -90,8 +92,8 @@ impl Stream {
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
         match self.inner.ok_or(io::ErrorKind::NotConnected)? {
             Inner::Plain(socket) => Ok(socket),
-            // The poll that was given up still holds the stream: another descriptor of the socket goes out, and the
-            // runtime closes its own when the poll has ended.
+            // The poll that was given up still holds the stream: another descriptor of the socket goes out,
+            // and the runtime closes its own when the poll has ended.
             Inner::Watched(stream) if self.is_waiting || self.is_held => borrow(&stream).try_clone_to_owned(),
             Inner::Watched(stream) => {
                 // SAFETY: the stream was the owner and has given its descriptor up.
@@ -124,7 +126,8 @@ impl Stream {
 }
 
 fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
-    // SAFETY: the stream owns its descriptor, and the answer does not live longer than the borrow of the stream.
+    // SAFETY: the stream owns its descriptor, and the answer does not live longer than the borrow of the
+    // stream.
     unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }
 

@@ -138,8 +138,6 @@ pub(crate) enum End<'a> {
     MaxAge,
     /// The subscriber fell off the log, and its policy is to be closed.
     Slow,
-    /// The server has no room; come back later.
-    Overload,
     /// As the embedder, or a rule of the protocol, says; `code` and `reason` reach a WebSocket only.
     Close {
         /// A close code that may be sent (RFC 6455 §7.4).

@@ -13,7 +13,7 @@ use crate::event::{Data, Event};
 use crate::transport::{Encoding, End, Ending, Format, Framing, Gap, envelope};
 
 pub(crate) use crate::transport::command::{
-    Command, CommandError, SUBPROTOCOL, encode_error, encode_pong, encode_published, encode_subscribed,
+    Command, SUBPROTOCOL, encode_error, encode_pong, encode_published, encode_subscribed,
     encode_unsubscribed, parse_command,
 };
 
@@ -60,7 +60,6 @@ pub(super) fn encode_end(reason: End<'_>, out: &mut Vec<u8>) {
         End::Drain => encode_close(1001, "the server goes away", out),
         End::MaxAge => encode_close(1001, "the connection has reached its greatest age", out),
         End::Slow => encode_close(1013, "too slow: events were lost", out),
-        End::Overload => encode_close(1013, "no room now", out),
         End::Close { code, reason } => encode_close(code, reason, out),
     }
 }

@@ -1,5 +1,4 @@
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, Waker};
@@ -32,27 +31,17 @@ fn authorization(value: &str) -> Vec<(String, String)> {
 #[derive(Default)]
 struct Engine {
     is_draining: AtomicBool,
-    has_failed: AtomicBool,
 }
 
 impl Running for Engine {
     fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
     }
-    fn failure(&self) -> Option<String> {
-        self.has_failed.load(Ordering::Relaxed).then(|| "shard 0".into())
-    }
     fn drain(&self, _time: Duration) -> Result<(), String> {
         Ok(())
     }
     fn write_metrics(&self, page: &mut Page) {
         page.gauge("stentor_connections", "Connections.", 7);
-    }
-    fn local_addrs(&self) -> Vec<SocketAddr> {
-        Vec::new()
-    }
-    fn description(&self) -> String {
-        String::new()
     }
 }
 
@@ -107,8 +96,6 @@ fn readiness_follows_the_engine() {
     fake.is_draining.store(true, Ordering::Relaxed);
     assert_eq!(get(&app, "/ready"), Some((503, "draining\n".into())));
     assert_eq!(get(&app, "/health"), Some((200, "ok\n".into())));
-    fake.has_failed.store(true, Ordering::Relaxed);
-    assert_eq!(get(&app, "/ready"), Some((503, "failed\n".into())));
 }
 
 #[test]

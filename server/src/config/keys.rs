@@ -28,6 +28,10 @@ pub(crate) const KEYS: &[Key] = &[
         "Everyone may publish. Without a token file this is so on loopback, and needed elsewhere.",
     ),
     key("page", "Whether the live page is served at `/`."),
+    key(
+        "io_uring",
+        "Whether io_uring holds waiting connections where the kernel allows it; else epoll does.",
+    ),
     key("drain_seconds", "How long connections may take to end after SIGTERM or SIGINT."),
     key("log_level", "error, warn, info, debug, trace, or directives such as \"info,stentor=debug\"."),
     key("log_format", "\"text\" or \"json\"."),

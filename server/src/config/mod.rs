@@ -40,6 +40,8 @@ pub(crate) struct Server {
     pub(crate) open_publish: bool,
     /// Whether the live page is served.
     pub(crate) page: bool,
+    /// Whether connections are parked in rings where the kernel allows it; else with epoll.
+    pub(crate) io_uring: bool,
     /// How long a drain may take.
     pub(crate) drain_seconds: u32,
     /// What is logged: a level, or directives.
@@ -54,6 +56,7 @@ impl Default for Server {
             publish_token_file: None,
             open_publish: false,
             page: true,
+            io_uring: true,
             drain_seconds: 30,
             log_level: "info".into(),
             log_format: LogFormat::Text,
@@ -268,7 +271,8 @@ fn to_table_of_server_keys(table: &Table) -> Table {
     table.iter().filter(|(key, _)| is_own(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-const SERVER_KEYS: [&str; 5] = ["open_publish", "page", "drain_seconds", "log_level", "log_format"];
+const SERVER_KEYS: [&str; 6] =
+    ["open_publish", "page", "io_uring", "drain_seconds", "log_level", "log_format"];
 
 /// The values of a file with their full keys. A section that is none of ours comes out with its own keys, so
 /// that the first of them is refused.

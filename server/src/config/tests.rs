@@ -188,3 +188,14 @@ fn every_key_that_there_is_has_a_meaning() {
     known.sort();
     assert_eq!(names, known);
 }
+
+#[test]
+fn every_key_stands_in_the_documentation_with_its_default() {
+    let documentation = include_str!("../../../docs/configuration.md");
+    let defaults = Layers::defaults();
+    for key in KEYS {
+        let default = defaults.current(key.name).map_or("none".into(), |value| format!("`{value}`"));
+        let row = format!("| `{}` | {default} |", key.name);
+        assert!(documentation.contains(&row), "docs/configuration.md has no row {row}");
+    }
+}

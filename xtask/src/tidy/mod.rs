@@ -10,6 +10,7 @@ mod lexer;
 mod wrap;
 
 use std::fmt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold nothing of ours.
@@ -61,9 +62,9 @@ impl fmt::Display for Finding {
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     let files = read(root)?;
     let findings = findings(&files);
-    for finding in &findings {
-        println!("{finding}");
-    }
+    let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    // Whoever reads only the first of them closes the pipe.
+    let _ = std::io::stdout().write_all(lines.as_bytes());
     match findings.len() {
         0 => {
             println!("{} files are tidy", files.len());

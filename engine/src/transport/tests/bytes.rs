@@ -117,7 +117,6 @@ fn every_end_has_its_close_code_and_a_reason_that_fits() {
         (End::Drain, 1001_u16, "the server goes away"),
         (End::MaxAge, 1001, "the connection has reached its greatest age"),
         (End::Slow, 1013, "too slow: events were lost"),
-        (End::Overload, 1013, "no room now"),
         (End::Close { code: 4401, reason: "no" }, 4401, "no"),
         (End::Close { code: 1005, reason: "" }, 1011, ""),
         (End::Close { code: 4000, reason: &long }, 4000, &long[..122]),

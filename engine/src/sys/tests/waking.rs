@@ -1,0 +1,84 @@
+//! How a sleeping shard is woken, and what holds the sockets where io_uring is refused.
+
+use super::*;
+
+with_both! {
+    a_sleeping_task_is_woken_by_a_publisher_and_by_a_socket
+}
+
+fn a_sleeping_task_is_woken_by_a_publisher_and_by_a_socket(backend: Backend) {
+    let eventfd = Arc::new(EventFd::new().unwrap());
+    let publisher = Arc::clone(&eventfd);
+    let (server, mut client) = pair();
+    let outside = std::thread::spawn(move || {
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(5));
+            publisher.wake();
+            std::thread::sleep(Duration::from_millis(5));
+            client.write_all(b"x").unwrap();
+        }
+        client
+    });
+    let main = async move {
+        let mut parked =
+            ParkedSet::new(&eventfd, &ParkedOptions { backend, ..ParkedOptions::default() }).unwrap();
+        let sleeper = parked.sleeper(&eventfd).unwrap();
+        let socket = parked.add(server.into(), 1).unwrap();
+        let (mut sleeps, mut bytes, mut events) = (0, 0, Vec::new());
+        while bytes < 20 {
+            while parked.harvest(16, &mut events) {}
+            for event in events.drain(..) {
+                match event.kind {
+                    ParkedEventKind::Ready(_) => parked.receive(socket),
+                    ParkedEventKind::Received(received) => {
+                        bytes += parked.bytes(&received).len();
+                        parked.release(received);
+                    }
+                    kind => panic!("{kind:?}"),
+                }
+            }
+            eventfd.drain();
+            if bytes < 20 && !parked.has_work() {
+                let timeout = monoio::time::timeout(PATIENCE, sleeper.wait()).await;
+                timeout.expect("a wake-up is lost").unwrap();
+                sleeps += 1;
+            }
+        }
+        sleeps
+    };
+    let sleeps = block_on(backend, main).unwrap();
+    assert!((20..200).contains(&sleeps), "{sleeps} sleeps for 40 wake-ups");
+    drop(outside.join().unwrap());
+}
+
+/// Refuses io_uring to this thread and those that it starts, as container runtimes do.
+pub(crate) fn refuse_io_uring() {
+    const LOAD_SYSCALL: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut steps = [
+        step(LOAD_SYSCALL, 0, 0, 0),
+        step(JUMP_EQUAL, 0, 1, libc::SYS_io_uring_setup as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: takes no pointer.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the kernel reads the program and its steps during the call.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+}
+
+#[test]
+fn where_io_uring_is_refused_epoll_takes_its_place() {
+    let refused = std::thread::spawn(|| {
+        refuse_io_uring();
+        let (backend, reason) = Backend::available();
+        assert_eq!(backend, Backend::Epoll);
+        assert!(reason.unwrap().contains("not allowed"));
+        a_sleeping_task_is_woken_by_a_publisher_and_by_a_socket(backend);
+    });
+    refused.join().unwrap();
+}
