@@ -26,7 +26,8 @@ const PAGE: &str = r#"<!doctype html>
 <form><input autofocus autocomplete="off" placeholder="/quit ends it"></form>
 <script type="module">
 const name = prompt("Your name?") ?? "";
-const socket = new WebSocket(`/events?${new URLSearchParams({ topic: "chat/lobby", name })}`);
+const query = new URLSearchParams({ topic: "chat/lobby", name });
+const socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/events?${query}`);
 const show = (text) => document.getElementById("said").append(
   Object.assign(document.createElement("li"), { textContent: text }));
 socket.onmessage = ({ data }) => show(data);
@@ -58,7 +59,7 @@ impl App for Chat {
             _ => return refuse("topic", "topic is not one room, such as chat/lobby"),
         };
         let Some(name) = request.param("name") else { return Admission::as_asked(request) };
-        if !(1..=32).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        if !(1..=32).contains(&name.chars().count()) {
             return refuse("name", "name has not 1 to 32 characters");
         }
         Admission::as_asked(request).with_data(Arc::new(Speaker { name: name.into(), room }))
