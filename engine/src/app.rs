@@ -1,4 +1,5 @@
-//! What an embedder writes: who may subscribe and publish, own routes, and what to do with messages from subscribers.
+//! What an embedder writes: who may subscribe and publish, own routes, and what to do with messages from
+//! subscribers.
 
 use std::any::Any;
 use std::future::Future;
@@ -11,18 +12,20 @@ use crate::cursor::Start;
 use crate::topic::{Matcher, Topic};
 use crate::transport::Transport;
 
-/// The embedder's side of the engine. Shared by all shards; every call comes on the shard that holds the connection, so
-/// nothing here may block. An engine with [`Open`] admits everybody.
+/// The embedder's side of the engine. Shared by all shards; every call comes on the shard that holds the
+/// connection, so nothing here may block. An engine with [`Open`] admits everybody.
 pub trait App: Send + Sync + 'static {
-    /// Says yes or no to a subscription, and may change what was asked for. Called for every subscription on every
-    /// transport, for each poll, and for each `subscribe` of a WebSocket ([`Request::matchers`] then holds the new ones).
+    /// Says yes or no to a subscription, and may change what was asked for. Called for every subscription on
+    /// every transport, for each poll, and for each `subscribe` of a WebSocket ([`Request::matchers`] then
+    /// holds the new ones).
     fn subscribe(&self, request: &Request<'_>) -> impl Future<Output = Admission> {
         let admission = Admission::as_asked(request);
         async { admission }
     }
 
-    /// Says yes or no to publishing to `topic`: by `POST`, before the body is read. A WebSocket may publish where its
-    /// [`Admission::publish`] says so.
+    /// Says yes or no to publishing to `topic`: by `POST`, before the body is read. A WebSocket may publish
+    /// where its
+    /// [`Grant::publish`] says so.
     fn publish(
         &self,
         request: &Request<'_>,

@@ -36,15 +36,16 @@ impl fmt::Display for Offset {
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// An epoch that no earlier log of this machine had: the microseconds since 1970 with the process id mixed in.
+    /// An epoch that no earlier log of this machine had: the microseconds since 1970 with the process id
+    /// mixed in.
     pub fn fresh() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self((now.as_micros() as u64) << 8 ^ u64::from(std::process::id() & 0xff))
     }
 }
 
-/// Opaque text `epoch-offset`: SSE `id`, `ETag`, `Last-Event-ID` and `?cursor=` carry it. The epoch is in base 36, the
-/// offset in decimal.
+/// Opaque text `epoch-offset`: SSE `id`, `ETag`, `Last-Event-ID` and `?cursor=` carry it. The epoch is in
+/// base 36, the offset in decimal.
 ///
 /// # Examples
 /// ```

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -74,10 +74,12 @@ impl Builder {
 
     /// Starts the threads. The engine serves until [`Engine::drain`] or until it is dropped.
     ///
-    /// If a shard panics the process says so and exits with status 70: a server of which a part is dead serves nobody.
+    /// If a shard panics the process says so and exits with status 70: a server of which a part is dead
+    /// serves nobody.
     ///
     /// # Errors
-    /// [`StartError`]: a value of the configuration, an address that cannot be listened at, or the system's limits.
+    /// [`StartError`]: a value of the configuration, an address that cannot be listened at, or the system's
+    /// limits.
     pub fn start<A: App>(self, app: A) -> Result<Engine, StartError> {
         Engine::start(self.config, self.is_epoll, Arc::new(app))
     }
@@ -140,7 +142,8 @@ impl fmt::Display for DrainError {
 
 impl std::error::Error for DrainError {}
 
-/// A running engine. Dropping it ends its threads at once; [`Engine::drain`] ends connections in an orderly way first.
+/// A running engine. Dropping it ends its threads at once; [`Engine::drain`] ends connections in an orderly
+/// way first.
 pub struct Engine {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -220,8 +223,15 @@ impl Engine {
             config,
         });
         let is_over = Arc::new(AtomicBool::new(false));
-        let engine =
-            Self { shared, threads: Mutex::default(), addresses, shards: count, backend, backend_reason, is_over };
+        let engine = Self {
+            shared,
+            threads: Mutex::default(),
+            addresses,
+            shards: count,
+            backend,
+            backend_reason,
+            is_over,
+        };
         let (ready, started) = std::sync::mpsc::channel();
         for (number, ((receiver, eventfd), listeners)) in receivers.into_iter().zip(listeners).enumerate() {
             let shared = Arc::clone(&engine.shared);
@@ -318,9 +328,10 @@ impl Engine {
         Arc::clone(&self.shared.is_draining)
     }
 
-    /// Ends all connections in an orderly way, within `within`: new ones are refused, long polls answered, WebSockets
-    /// closed with 1001, streams ended, spread over the first half of the time so that not all come back at once
-    /// somewhere else. Blocks the calling thread; publishing is closed at the end. Figures can be read all the while.
+    /// Ends all connections in an orderly way, within `within`: new ones are refused, long polls answered,
+    /// WebSockets closed with 1001, streams ended, spread over the first half of the time so that not all
+    /// come back at once somewhere else. Blocks the calling thread; publishing is closed at the end. Figures
+    /// can be read all the while.
     ///
     /// # Errors
     /// [`DrainError::Timeout`] if connections were left when the time was over.
@@ -391,12 +402,7 @@ fn shard_thread(
         };
         let local = Local::new(number, shared, parked, eventfd);
         for listener in listeners {
-            let local = std::rc::Rc::clone(&local);
-            monoio::spawn(async move {
-                if let Err(error) = crate::listen::accept(local, listener).await {
-                    panic!("shard {number} cannot accept: {error}");
-                }
-            });
+            crate::socket::listen(std::rc::Rc::clone(&local), listener);
         }
         let _ = ready.send(Ok(()));
         if let Err(error) = run::run(local, receiver).await {

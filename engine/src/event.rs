@@ -63,8 +63,8 @@ pub struct Event {
     pub(crate) shares: Shares,
 }
 
-/// How many of the log and the shards still have an event: its bytes count until the last one lets go. What an
-/// embedder keeps is not counted. A copy of an event is nobody's yet.
+/// How many of the log and the shards still have an event: its bytes count until the last one lets go. What
+/// an embedder keeps is not counted. A copy of an event is nobody's yet.
 #[derive(Debug, Default)]
 pub(crate) struct Shares(AtomicU8);
 
@@ -129,8 +129,8 @@ impl Event {
     /// Gives the event a name, which Server-Sent Events carry as `event`.
     ///
     /// # Errors
-    /// [`EventError::Name`] if `name` is empty, longer than [`NAME_BYTES_MAX`], has a control character, or begins with
-    /// `stentor.`, which is ours.
+    /// [`EventError::Name`] if `name` is empty, longer than [`NAME_BYTES_MAX`], has a control character, or
+    /// begins with `stentor.`, which is ours.
     pub fn named(mut self, name: &str) -> Result<Self, EventError> {
         let reason = if name.is_empty() {
             "is empty"

@@ -1,5 +1,5 @@
-//! Push engine: publish once, and every subscriber hears it, in order, nothing lost and nothing twice, over whichever
-//! transport it has.
+//! Push engine: publish once, and every subscriber hears it, in order, nothing lost and nothing twice, over
+//! whichever transport it has.
 
 #![deny(unsafe_code)]
 
@@ -14,7 +14,6 @@ mod error;
 mod event;
 mod interest;
 mod keys;
-mod listen;
 mod listeners;
 mod log;
 mod metrics;
@@ -25,6 +24,7 @@ mod sequencer;
 mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod socket;
 #[allow(unsafe_code, reason = "system calls and the rings; the face of this module is safe")]
 mod sys;
 mod topic;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 /// Longest topic or matcher, in bytes of UTF-8.
 pub const TOPIC_BYTES_MAX: usize = 256;
 
-/// The name that one publishes to: 1 to 256 bytes of UTF-8, segments split by `/`, none empty, no control characters,
-/// no `*`. Cheap to clone: all copies share the text.
+/// The name that one publishes to: 1 to 256 bytes of UTF-8, segments split by `/`, none empty, no control
+/// characters, no `*`. Cheap to clone: all copies share the text.
 ///
 /// # Examples
 /// ```
@@ -65,8 +65,9 @@ impl fmt::Debug for Topic {
     }
 }
 
-/// What a subscriber names: a topic, or a topic in which `*` stands for one whole segment, or whose last segment is `**`
-/// and stands for one or more segments. So `prices/**` matches `prices/eurusd` and `prices/spot/eurusd`, not `prices`.
+/// What a subscriber names: a topic, or a topic in which `*` stands for one whole segment, or whose last
+/// segment is `**` and stands for one or more segments. So `prices/**` matches `prices/eurusd` and
+/// `prices/spot/eurusd`, not `prices`.
 ///
 /// # Examples
 /// ```

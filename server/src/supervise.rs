@@ -1,4 +1,4 @@
-//! The life of the process once the engine runs: waits for a signal or a failure, drains, and says how it
+//! The life of the process once the engine runs: waits for a signal, drains, and says how it
 //! ended.
 
 use std::process::ExitCode;
@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use stentor::{Signal, Signals};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::running::Running;
 
@@ -15,7 +16,7 @@ use crate::running::Running;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A signal that wants it to end.
-    Signal(Signal),
+    Signal(i32),
     /// The drain is over.
     Drained(Result<(), String>),
 }
@@ -30,7 +31,7 @@ pub(crate) enum Outcome {
     /// Something broke.
     Failed(String),
     /// A second signal did not want to wait.
-    Hurried(Signal),
+    Hurried(i32),
 }
 
 impl Outcome {
@@ -40,8 +41,7 @@ impl Outcome {
             Self::Drained => ExitCode::SUCCESS,
             Self::Failed(_) => ExitCode::from(1),
             Self::DrainedInPart(_) => ExitCode::from(3),
-            Self::Hurried(Signal::Interrupt) => ExitCode::from(128 + 2),
-            Self::Hurried(Signal::Terminate) => ExitCode::from(128 + 15),
+            Self::Hurried(signal) => ExitCode::from(128u8.saturating_add(u8::try_from(*signal).unwrap_or(0))),
         }
     }
 }
@@ -51,9 +51,9 @@ impl Outcome {
 /// # Errors
 /// If the system does not allow it.
 pub(crate) fn listen_for_signals(events: Sender<Event>) -> std::io::Result<()> {
-    let mut signals = Signals::install()?;
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
-        while let Ok(signal) = signals.wait() {
+        for signal in signals.forever() {
             if events.send(Event::Signal(signal)).is_err() {
                 return;
             }
@@ -76,7 +76,7 @@ pub(crate) fn supervise(
             Event::Signal(signal) => {
                 is_draining = true;
                 let seconds = drain_time.as_secs();
-                tracing::info!(?signal, seconds, "draining; a second signal ends at once");
+                tracing::info!(signal, seconds, "draining; a second signal ends at once");
                 if let Err(error) = drain(engine, tell.clone(), drain_time) {
                     return Outcome::Failed(format!("cannot start a thread to drain: {error}"));
                 }
@@ -125,7 +125,7 @@ mod tests {
         fn write_metrics(&self, _page: &mut Page) {}
     }
 
-    fn outcome(drains_for: Duration, result: Result<(), String>, signals: &[Signal]) -> Outcome {
+    fn outcome(drains_for: Duration, result: Result<(), String>, signals: &[i32]) -> Outcome {
         let engine = Arc::new(Engine { drains_for, result });
         let (tell, events) = channel();
         for signal in signals {
@@ -136,16 +136,16 @@ mod tests {
 
     #[test]
     fn a_signal_drains_and_the_drain_says_how_it_ended() {
-        assert_eq!(outcome(Duration::ZERO, Ok(()), &[Signal::Terminate]), Outcome::Drained);
-        let left = outcome(Duration::ZERO, Err("2 left".into()), &[Signal::Interrupt]);
+        assert_eq!(outcome(Duration::ZERO, Ok(()), &[SIGTERM]), Outcome::Drained);
+        let left = outcome(Duration::ZERO, Err("2 left".into()), &[SIGINT]);
         assert_eq!(left, Outcome::DrainedInPart("2 left".into()));
     }
 
     #[test]
     fn a_second_signal_does_not_wait_for_the_drain() {
         let began = Instant::now();
-        let ended = outcome(Duration::from_secs(30), Ok(()), &[Signal::Terminate, Signal::Interrupt]);
-        assert_eq!(ended, Outcome::Hurried(Signal::Interrupt));
+        let ended = outcome(Duration::from_secs(30), Ok(()), &[SIGTERM, SIGINT]);
+        assert_eq!(ended, Outcome::Hurried(SIGINT));
         assert!(began.elapsed() < Duration::from_secs(10));
     }
 
@@ -153,7 +153,7 @@ mod tests {
     fn a_signal_of_the_system_becomes_an_event() {
         let (tell, events) = channel();
         listen_for_signals(tell).unwrap();
-        for (name, signal) in [("TERM", Signal::Terminate), ("INT", Signal::Interrupt)] {
+        for (name, signal) in [("TERM", SIGTERM), ("INT", SIGINT)] {
             let kill = format!("kill -{name} {}", std::process::id());
             assert!(Command::new("sh").arg("-c").arg(kill).status().unwrap().success());
             let event = events.recv_timeout(Duration::from_secs(10)).unwrap();

@@ -70,11 +70,18 @@ impl Answer {
             }
         }
         out.extend_from_slice(manner.extra_head.as_bytes());
-        out.extend_from_slice(match (manner.keeps_alive, manner.is_http10) {
-            (false, _) => b"Connection: close\r\n\r\n",
-            (true, true) => b"Connection: keep-alive\r\n\r\n",
-            (true, false) => b"\r\n",
-        });
+        // Who offers an upgrade names it here too, since it concerns this connection only (RFC 9110 §7.8).
+        let offers_upgrade = self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("upgrade"));
+        let options = match (manner.keeps_alive, manner.is_http10) {
+            (false, _) => Some("close"),
+            (true, true) => Some("keep-alive"),
+            (true, false) => None,
+        };
+        let options = options.into_iter().chain(offers_upgrade.then_some("Upgrade")).collect::<Vec<_>>();
+        if !options.is_empty() {
+            out.extend_from_slice(format!("Connection: {}\r\n", options.join(", ")).as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
         if has_body && !manner.is_head {
             out.extend_from_slice(&self.body);
         }
@@ -164,6 +171,16 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Type: text/plain\r\nGood: 1\r\n\r\nx"
         );
         assert_eq!(Answer::from(Response::ok("a", "").status(99)).status, 500);
+    }
+
+    #[test]
+    fn an_offer_to_upgrade_is_an_option_of_the_connection() {
+        let problem = Problem::from(stentor_protocol::ws::handshake::HandshakeError::Version);
+        let kept = text(&Answer::from(&problem), &KEPT);
+        assert!(kept.contains("Upgrade: websocket\r\n"), "{kept}");
+        assert!(kept.contains("\r\nConnection: Upgrade\r\n\r\n"), "{kept}");
+        let closing = text(&Answer::from(&problem), &Manner { keeps_alive: false, ..KEPT });
+        assert!(closing.contains("\r\nConnection: close, Upgrade\r\n\r\n"), "{closing}");
     }
 
     #[test]

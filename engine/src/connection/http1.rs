@@ -20,9 +20,9 @@ use crate::metrics::{Figures, Refused, StatusClass};
 /// How long a new connection is waited for before it is parked like one that has no request.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
 
-/// A connection whose publishes are counted waits at least so long for its next request before its count is
-/// forgotten.
-const COUNTED_MIN: Duration = Duration::from_millis(2);
+/// A publisher's connection waits at least so long for its next request: the next one often comes at once, and parking
+/// in between costs more than the wait.
+const PUBLISHER_WAIT: Duration = Duration::from_millis(50);
 
 /// A connection while it is a task.
 pub(super) struct Conversation {
@@ -303,12 +303,11 @@ impl Conversation {
         }
     }
 
-    /// How long a connection that has no next request is kept as a task: only until its count of publishes
-    /// may be forgotten, since a parked connection has none.
+    /// How long a connection that has no next request is kept as a task: a publisher's for a moment, and until its count
+    /// of publishes may be forgotten, since a parked connection has none.
     pub(super) fn patience(&self) -> Duration {
-        let now = Instant::now();
-        let left = self.publishes.as_ref().map(|bucket| bucket.full_at().saturating_duration_since(now));
-        left.filter(|left| *left >= COUNTED_MIN).unwrap_or_default()
+        let Some(bucket) = &self.publishes else { return Duration::ZERO };
+        bucket.full_at().saturating_duration_since(Instant::now()).max(PUBLISHER_WAIT)
     }
 
     pub(super) fn first_byte() -> Duration {

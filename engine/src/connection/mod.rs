@@ -135,8 +135,6 @@ pub(crate) struct Subscription {
     /// The cursor asked for, where it is of another epoch: the gap from it comes before everything else.
     /// `head` has no `Stentor-Cursor` then.
     pub old: Option<Cursor>,
-    /// Whether it asked for a place of its own: its gap is then told whatever the policy.
-    pub is_cursor_given: bool,
     /// How long a long poll is held.
     pub wait_seconds: u32,
     /// Whether the connection is kept after a long poll's answer.

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use serde::Serialize;
 use stentor_protocol::h1::BodyFraming;
 
 use super::Subscription;
@@ -25,6 +26,21 @@ const RESOURCE_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 
 const TOPICS: &str = "/topics/";
+
+/// The answer to `GET /topics/T`.
+#[derive(Serialize)]
+struct TopicState<'a> {
+    topic: &'a str,
+    subscribers: u64,
+    /// The cursor of the oldest event that is retained.
+    first: Option<String>,
+    /// The cursor of the newest event, retained or not.
+    last: Option<String>,
+    /// Events that are retained.
+    events: usize,
+    /// What they count against the limits in bytes.
+    bytes: usize,
+}
 
 /// What a request came to, with the subscription that it was for.
 pub(super) type Routed = (Next, Option<Box<Subscription>>);
@@ -178,16 +194,18 @@ impl Conversation {
         let context = self.context.clone();
         let subscribers = context.park.subscribers_of(&topic).await;
         let info = context.sequencer.topic(topic.as_str());
-        let cursor = |offset| serde_json::Value::from(context.sequencer.cursor(offset).to_string());
-        let body = serde_json::json!({
-            "topic": topic.as_str(),
-            "subscribers": subscribers,
-            "events": info.map_or(0, |info| info.events),
-            "bytes": info.map_or(0, |info| info.bytes),
-            "first": info.and_then(|info| info.first).map(cursor),
-            "last": info.map(|info| cursor(info.last)),
-        });
-        Ok(Answer::json(format!("{body}\n")))
+        let cursor = |offset| context.sequencer.cursor(offset).to_string();
+        let state = TopicState {
+            topic: topic.as_str(),
+            subscribers,
+            first: info.and_then(|info| info.first).map(cursor),
+            last: info.map(|info| cursor(info.last)),
+            events: info.map_or(0, |info| info.events),
+            bytes: info.map_or(0, |info| info.bytes),
+        };
+        let mut body = serde_json::to_vec(&state).expect("strings and numbers are always JSON");
+        body.push(b'\n');
+        Ok(Answer::json(body))
     }
 
     /// A body that nobody asked for may be the start of another request, for another recipient on the way.

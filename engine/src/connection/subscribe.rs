@@ -212,7 +212,7 @@ impl Conversation {
     }
 
     fn subscription(&self, incoming: &Incoming, admitted: Admitted) -> Box<Subscription> {
-        let Admitted { asked, grant, start, resolved, told, format, framing, .. } = admitted;
+        let Admitted { asked, grant, resolved, told, format, framing, .. } = admitted;
         let extra_head = if asked.transport.is_poll() { self.cors_lines(incoming) } else { String::new() };
         Box::new(Subscription {
             matchers: grant.matchers.clone(),
@@ -225,7 +225,6 @@ impl Conversation {
             after: resolved.after,
             told,
             old: resolved.old,
-            is_cursor_given: start != Start::Now,
             wait_seconds: asked.wait_seconds,
             keeps_alive: self.keeps_alive(incoming),
             is_http10: incoming.is_http10,

@@ -235,7 +235,8 @@ impl Log for MemoryLog {
     fn append(&mut self, event: Arc<Event>, has_interest: &dyn Fn(&str) -> bool) {
         let now_ms = event.time_ms();
         if !self.topics.contains_key(event.topic()) {
-            // Before the event stands among all: its topic, not yet known, must not be found there and forgotten.
+            // Before the event stands among all: its topic, not yet known, must not be found there and
+            // forgotten.
             self.make_room(has_interest);
         }
         self.all.insert(&event);

@@ -1,5 +1,6 @@
-//! Those that are behind: new subscribers, ones with a cursor, ones whose matchers changed, slow ones, ones after a gap.
-//! One path: served from the log, coalesced, when the socket is writable, and only up to the position of the set.
+//! Those that are behind: new subscribers, ones with a cursor, ones whose matchers changed, slow ones, ones
+//! after a gap. One path: served from the log, coalesced, when the socket is writable, and only up to the
+//! position of the set.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,7 +82,8 @@ impl Shard {
             let mut left = self.joiners_left(number);
             let mut is_waiting = false;
             while left > 0 && slot != NONE && !batch.is_full() {
-                // Only the list is followed: a slot that left it since takes the walk to its end early, which is allowed.
+                // Only the list is followed: a slot that left it since takes the walk to its end early, which
+                // is allowed.
                 if self.slots[slot].state != State::Behind || self.slots[slot].set != number {
                     slot = NONE;
                     break;
@@ -127,7 +129,8 @@ impl Shard {
         }
     }
 
-    /// Serves one that is behind with what the log has for it, at least `events_min` events in a run if there are.
+    /// Serves one that is behind with what the log has for it, at least `events_min` events in a run if there
+    /// are.
     fn serve(&mut self, index: u32, events_min: usize, batch: &mut Batch) {
         let slot = &self.slots[index];
         if slot.state != State::Behind
@@ -272,7 +275,8 @@ impl Shard {
         if bytes.is_empty() { Next::Level(served.end) } else { Next::Send(bytes, served) }
     }
 
-    /// Policy `latest`: a gap that carries the subscriber's own place, then the newest event of each topic, ascending.
+    /// Policy `latest`: a gap that carries the subscriber's own place, then the newest event of each topic,
+    /// ascending.
     fn latest_for(&mut self, index: u32, position: Offset, dropped: Offset) -> Next {
         let (place, number) = (self.slots[index].place, self.slots[index].set);
         let encoding = self.sets[number].encoding;
@@ -445,7 +449,8 @@ impl Shard {
         }
     }
 
-    /// Half-sent runs hold memory that the log's limit counts: past a share of it the one that is slow longest is reset.
+    /// Half-sent runs hold memory that the log's limit counts: past a share of it the one that is slow
+    /// longest is reset.
     pub(super) fn bound_half_sent(&mut self) {
         if self.half_sent.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! What is sent to one subscriber beside its events: heartbeats, replies, empty answers, the end. And how a connection
-//! leaves its slot: closed, or back to a task with its next request.
+//! What is sent to one subscriber beside its events: heartbeats, replies, empty answers, the end. And how a
+//! connection leaves its slot: closed, or back to a task with its next request.
 
 use super::input::Bucket;
 use super::prepared::Run;
@@ -207,7 +207,8 @@ impl Shard {
         slot.deadline = NONE;
     }
 
-    /// An answer of a poll is sent whole: the connection waits for its next request, or has it already, or ends.
+    /// An answer of a poll is sent whole: the connection waits for its next request, or has it already, or
+    /// ends.
     pub(super) fn answer_sent(&mut self, index: u32, place: Offset) {
         if self.slots[index].state != State::Answered {
             self.answer_under_way(index, place);
@@ -259,7 +260,8 @@ impl Shard {
         slot.put(flag::PEER_CLOSE_DUE, encoding.transport == Transport::WebSocket);
     }
 
-    /// The end of a stream is sent: the socket is closed, but for a WebSocket whose peer's close is still to come.
+    /// The end of a stream is sent: the socket is closed, but for a WebSocket whose peer's close is still to
+    /// come.
     pub(super) fn end_closing(&mut self, index: u32) {
         let slot = &self.slots[index];
         if slot.is(flag::PEER_CLOSE_DUE) && !slot.is(flag::HALF_CLOSED) {

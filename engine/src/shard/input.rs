@@ -271,7 +271,8 @@ impl Shard {
                 slot.put(flag::PONG_DUE | flag::PONG_MISSED, false);
             }
             Incoming::Close(said) => {
-                // "When an endpoint sends a Close frame in response, it typically echos the status code" (RFC 6455 §5.5.1).
+                // "When an endpoint sends a Close frame in response, it typically echos the status code" (RFC
+                // 6455 §5.5.1).
                 let code = if said.code == CloseCode::NO_STATUS { 1_000 } else { said.code.0 };
                 self.slots[id.index].put(flag::HALF_CLOSED, true);
                 self.control(id.index, Control::End(Farewell::Close { code, reason: String::new() }));

@@ -1,9 +1,10 @@
-//! The shard: parked subscribers of one core, their sets, walks and the one path of those that are behind. Pure: bytes,
-//! time, events and results of sends come in through `handle_*`, and batches of sends and actions come out through
-//! `poll_*`, so that a test can be the network and the clock. `run` is the loop that joins it to real sockets.
+//! The shard: parked subscribers of one core, their sets, walks and the one path of those that are behind.
+//! Pure: bytes, time, events and results of sends come in through `handle_*`, and batches of sends and
+//! actions come out through `poll_*`, so that a test can be the network and the clock. `run` is the loop that
+//! joins it to real sockets.
 //!
-//! The order of a round: `handle_event` for what the channel holds, `handle_channel_empty` once it is empty, then
-//! `poll_batch`, the sends, `handle_batch_sent`, and `poll_action` until nothing is left to do.
+//! The order of a round: `handle_event` for what the channel holds, `handle_channel_empty` once it is empty,
+//! then `poll_batch`, the sends, `handle_batch_sent`, and `poll_action` until nothing is left to do.
 
 mod behind;
 mod control;
@@ -79,6 +80,8 @@ pub(crate) struct Join {
     pub(crate) head: Vec<u8>,
     /// Where it begins.
     pub(crate) after: Offset,
+    /// What counts as told of gaps.
+    pub(crate) told: Offset,
     /// The cursor that it brought, if that is of another epoch: the gap is told first.
     pub(crate) old: Option<Cursor>,
     /// How long a long poll is held.
@@ -204,7 +207,8 @@ pub(crate) enum Action {
     Close { socket: u32, permit: u64, how: Closing },
     /// The connection has a next request: back to a task with it. The slot is gone.
     Resume { socket: u32, permit: u64, read: Vec<u8> },
-    /// Ask the application whether this WebSocket may hear these matchers too; the answer goes to `handle_authorized`.
+    /// Ask the application whether this WebSocket may hear these matchers too; the answer goes to
+    /// `handle_authorized`.
     Authorize { slot: SlotId, request: Option<Rc<OwnedRequest>>, matchers: Vec<Matcher> },
     /// Tell the application of a message; what it replies goes to `handle_reply`.
     Message { slot: SlotId, message: OwnedMessage },
@@ -281,7 +285,8 @@ pub(crate) struct Counters {
     pub(crate) ended: [u64; Ended::ALL.len()],
 }
 
-/// Mistakes that the simulation must catch: each puts one wrong reading of the design back in. All off but in tests.
+/// Mistakes that the simulation must catch: each puts one wrong reading of the design back in. All off but in
+/// tests.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Defects {
     /// `swap_remove` from the vector of a running walk.
@@ -440,7 +445,7 @@ impl Shard {
         let set = self.sets.get(slot.set);
         let position = set.map(|_| self.position(slot.set));
         format!(
-            "{:?} flags {:x} place {} position {position:?} taken {} walked {:?} walk {:?} ready {:?} joining {:?}",
+            "{:?} flags {:x} place {} position {position:?} taken {} walked {:?} walk {:?} ready {:?}, {:?}",
             slot.state,
             slot.flags,
             slot.place,
@@ -486,7 +491,8 @@ impl Shard {
         self.extras.get_mut(&index).map(|extra| &mut **extra)
     }
 
-    /// A connection subscribes: it is served from the log until it is level with its set. Its socket follows, by
+    /// A connection subscribes: it is served from the log until it is level with its set. Its socket follows,
+    /// by
     /// [`Shard::set_socket`], before anything else is asked of the shard.
     pub(crate) fn handle_join(&mut self, mut join: Join) -> SlotId {
         join.matchers.sort_unstable();
@@ -505,6 +511,7 @@ impl Shard {
         let slot = &mut self.slots[id.index];
         slot.permit = join.permit;
         slot.place = join.after;
+        slot.told = join.told;
         slot.beat = beat;
         slot.deadline = if age == 0 && !is_poll { NONE } else { second + age - jitter.min(age) };
         slot.put(flag::KEEPS_ALIVE, join.variant.keeps_alive);
@@ -545,7 +552,8 @@ impl Shard {
         id
     }
 
-    /// The socket of a new slot is parked, in the driver's numbering; without one it could not be, and the slot is gone.
+    /// The socket of a new slot is parked, in the driver's numbering; without one it could not be, and the
+    /// slot is gone.
     pub(crate) fn set_socket(&mut self, id: SlotId, socket: Option<u32>) {
         match socket {
             Some(socket) => self.slots[id.index].socket = socket,
@@ -553,8 +561,8 @@ impl Shard {
         }
     }
 
-    /// The set of these matchers and this encoding; one that is made here has its interest set under the sequencer's
-    /// lock and starts at the head which that returns.
+    /// The set of these matchers and this encoding; one that is made here has its interest set under the
+    /// sequencer's lock and starts at the head which that returns.
     fn set_of(&mut self, matchers: Rc<[Matcher]>, encoding: Encoding) -> u32 {
         if let Some(number) = self.sets.find(&matchers, encoding) {
             return number;
@@ -570,8 +578,9 @@ impl Shard {
         self.sets.make(matchers, encoding, head, second)
     }
 
-    /// Fills `batch` with the next sends, at most one a socket. False if there is nothing to do until something comes
-    /// in; else the sends are made, their failures written into it, and `handle_batch_sent` called.
+    /// Fills `batch` with the next sends, at most one a socket. False if there is nothing to do until
+    /// something comes in; else the sends are made, their failures written into it, and `handle_batch_sent`
+    /// called.
     pub(crate) fn poll_batch(&mut self, batch: &mut Batch) -> bool {
         batch.clear(self.pace.batch_sends);
         for matchers in std::mem::take(&mut self.late) {

@@ -68,7 +68,8 @@ pub(crate) struct HeadVariant {
     pub(crate) is_http10: bool,
 }
 
-/// The head variants in use, by the number that an [`Encoding`] carries; number 0 is the default and always there.
+/// The head variants in use, by the number that an [`Encoding`] carries; number 0 is the default and always
+/// there.
 #[derive(Debug)]
 pub(crate) struct Heads {
     variants: Vec<Option<(HeadVariant, u32)>>,

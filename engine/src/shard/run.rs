@@ -1,7 +1,8 @@
 //! The loop of a shard: the only place where the pure shard meets sockets, the channel and the clock.
 //!
-//! A thread, a monoio runtime, and in it one task that owns the parked sockets. Connection tasks of the same runtime
-//! hand their sockets over when they have nothing more to think about, and get them back with the next request.
+//! A thread, a monoio runtime, and in it one task that owns the parked sockets. Connection tasks of the same
+//! runtime hand their sockets over when they have nothing more to think about, and get them back with the
+//! next request.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -223,6 +224,7 @@ impl Park for Parking {
             },
             head: subscription.head,
             after: subscription.after,
+            told: subscription.told,
             old: subscription.old,
             wait_seconds: subscription.wait_seconds,
             max_age_seconds: grant.max_age_seconds.unwrap_or(config.timing.max_age_seconds),

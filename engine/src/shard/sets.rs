@@ -1,5 +1,5 @@
-//! The sets of a shard: all its subscribers with the same matchers and the same encoding stand in one. A set has no
-//! queue: what it has still to send are the shard's unfinished events of its matchers beyond `walked`.
+//! The sets of a shard: all its subscribers with the same matchers and the same encoding stand in one. A set
+//! has no queue: what it has still to send are the shard's unfinished events of its matchers beyond `walked`.
 
 use std::rc::Rc;
 

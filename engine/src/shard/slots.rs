@@ -1,5 +1,5 @@
-//! The slots of a shard: what an idle connection costs. Pages of at most 64 bytes a slot, and never one growing vector,
-//! so that a shard that grows copies nothing and one that shrinks keeps its addresses.
+//! The slots of a shard: what an idle connection costs. Pages of at most 64 bytes a slot, and never one
+//! growing vector, so that a shard that grows copies nothing and one that shrinks keeps its addresses.
 
 use crate::cursor::Offset;
 
@@ -51,7 +51,8 @@ pub(crate) struct Slot {
     pub(crate) index: u32,
     /// Behind: the slot after it in the set's list. Free: the next free slot.
     pub(crate) next: u32,
-    /// Second (of the shard's clock) at which its wait, its age or its closing handshake is over; [`NONE`] for never.
+    /// Second (of the shard's clock) at which its wait, its age or its closing handshake is over; [`NONE`]
+    /// for never.
     pub(crate) deadline: u32,
     /// Second at which its next heartbeat is due; [`NONE`] for none.
     pub(crate) beat: u32,

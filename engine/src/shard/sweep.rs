@@ -1,5 +1,5 @@
-//! The sweep: all slots once a second, in slices. No timer is kept for any connection: heartbeats, deadlines, silent
-//! peers, empty sets and the drain are found by looking.
+//! The sweep: all slots once a second, in slices. No timer is kept for any connection: heartbeats, deadlines,
+//! silent peers, empty sets and the drain are found by looking.
 
 use super::control::{Control, Farewell};
 use super::slots::{NONE, State, flag};
@@ -34,8 +34,8 @@ impl Shard {
         1_000 / SLICES
     }
 
-    /// Time goes on: `now_ms` since the shard began. Called at least every [`Shard::tick_ms`]; looks at a slice of the
-    /// slots for each that has passed.
+    /// Time goes on: `now_ms` since the shard began. Called at least every [`Shard::tick_ms`]; looks at a
+    /// slice of the slots for each that has passed.
     pub(crate) fn handle_tick(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
         let until = self.now_ms * SLICES / 1_000;
@@ -119,7 +119,8 @@ impl Shard {
         self.control(index, if is_place { Control::Place } else { Control::Heartbeat });
     }
 
-    /// Removes sets in which nobody has stood for a while, in one step with the interest that they alone gave.
+    /// Removes sets in which nobody has stood for a while, in one step with the interest that they alone
+    /// gave.
     fn look_at_sets(&mut self) {
         let second = self.second();
         let kept = self.config.timing.empty_set_seconds;

@@ -1,5 +1,6 @@
-//! Turns and walks: topics with unfinished events take turns, and a topic's turn goes on through its sets, one walk
-//! through each. Whichever topic reaches a set first sends all that the set has still to get, merged by offset.
+//! Turns and walks: topics with unfinished events take turns, and a topic's turn goes on through its sets,
+//! one walk through each. Whichever topic reaches a set first sends all that the set has still to get, merged
+//! by offset.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -104,8 +105,8 @@ impl Shard {
         }
     }
 
-    /// Every event of the set's matchers up to here was walked or is in the running walk; all later ones are still to
-    /// come.
+    /// Every event of the set's matchers up to here was walked or is in the running walk; all later ones are
+    /// still to come.
     pub(crate) fn position(&self, number: u32) -> Offset {
         let set = &self.sets[number];
         if let Some(walk) = &set.walk {
@@ -220,8 +221,8 @@ impl Shard {
         }
     }
 
-    /// The target of the topic's pass and the set that it has come to, `None` where a pass has just begun or ended;
-    /// nothing at all when the topic has no unfinished event any more.
+    /// The target of the topic's pass and the set that it has come to, `None` where a pass has just begun or
+    /// ended; nothing at all when the topic has no unfinished event any more.
     fn next_set(&mut self, topic: &Topic) -> Option<(Offset, Option<u32>)> {
         let turn = self.topics.get_mut(topic)?;
         let Some(pass) = &mut turn.pass else {
@@ -286,7 +287,8 @@ impl Shard {
         Pushed::Whole
     }
 
-    /// Starts a walk of all that the set has still to get; false if nobody stands in it, which is then walked at once.
+    /// Starts a walk of all that the set has still to get; false if nobody stands in it, which is then walked
+    /// at once.
     fn start_walk(&mut self, number: u32, topic: &Topic) -> bool {
         let set = &self.sets[number];
         let encoding = set.encoding;
@@ -332,7 +334,8 @@ impl Shard {
         true
     }
 
-    /// The members of a walk were visited, and what became of the sends is known: its joiners come next, or its end.
+    /// The members of a walk were visited, and what became of the sends is known: its joiners come next, or
+    /// its end.
     pub(crate) fn walk_visited(&mut self, number: u32) {
         let Some(set) = self.sets.get_mut(number) else { return };
         let Some(walk) = &mut set.walk else { return };

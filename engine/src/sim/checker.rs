@@ -1,5 +1,6 @@
-//! The checker: reads what one subscriber's decoder got, and says what was lost, doubled, disordered, made up, or missing
-//! without a gap being told. The simulation, the tests with real sockets and the harness have the same one.
+//! The checker: reads what one subscriber's decoder got, and says what was lost, doubled, disordered, made
+//! up, or missing without a gap being told. The simulation, the tests with real sockets and the harness have
+//! the same one.
 
 use std::collections::HashMap;
 
@@ -98,7 +99,8 @@ impl Checker {
         }
     }
 
-    /// The subscriber connects again: with its position as cursor, or, where its transport gave it none, from now.
+    /// The subscriber connects again: with its position as cursor, or, where its transport gave it none, from
+    /// now.
     pub fn reconnected(&mut self, is_resumed: bool) {
         self.told = Offset::START;
         self.lenient = Offset::START;
@@ -128,7 +130,8 @@ impl Checker {
         Ok(())
     }
 
-    /// Takes one item. `is_gone` answers whether the log of the newest epoch has dropped the event at an offset.
+    /// Takes one item. `is_gone` answers whether the log of the newest epoch has dropped the event at an
+    /// offset.
     ///
     /// # Errors
     /// A sentence that says what went wrong.

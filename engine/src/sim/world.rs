@@ -4,24 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use stentor_protocol::ws::frame::{Opcode, encode_masked_frame};
-
 use super::checker::{Checker, Hearing, Truth};
 use super::network::{Sent, Socket};
 use crate::channel::{self, Receiver, Wake};
 use crate::config::{Config, SlowPolicy};
-use crate::cursor::{Cursor, Epoch, Offset, Start};
+use crate::cursor::{Epoch, Offset};
 use crate::event::{Data, Event};
 use crate::publish::{PublishError, Publisher, Sequencer};
-use crate::shard::{
-    Action, Batch, Closing, Defects, HeadVariant, Join, Outcome, Pace, Ready, Received, Shard, SlotId,
-};
+use crate::shard::{Action, Batch, Closing, Defects, Outcome, Pace, Ready, Received, Shard, SlotId};
 use crate::topic::{Matcher, Topic};
-use crate::transport::decode::{Item, StreamDecoder};
-use crate::transport::{Encoding, Format, Framing, Transport};
+use crate::transport::decode::StreamDecoder;
+use crate::transport::{Format, Framing, Transport};
 
 const TOPICS: [&str; 5] = ["a", "b", "c/x", "c/y", "d/e/f"];
-const LISTS: [&[&str]; 9] = [
+pub(super) const LISTS: [&[&str]; 9] = [
     &["a"],
     &["b"],
     &["a", "b"],
@@ -60,33 +56,33 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
-struct SimShard {
-    core: Shard,
-    channel: Receiver<()>,
-    sockets: BTreeMap<u32, Socket>,
-    sockets_made: u32,
-    batch: Batch,
+pub(super) struct SimShard {
+    pub(super) core: Shard,
+    pub(super) channel: Receiver<()>,
+    pub(super) sockets: BTreeMap<u32, Socket>,
+    pub(super) sockets_made: u32,
+    pub(super) batch: Batch,
 }
 
-struct Connection {
-    shard: usize,
-    socket: u32,
-    decoder: StreamDecoder,
+pub(super) struct Connection {
+    pub(super) shard: usize,
+    pub(super) socket: u32,
+    pub(super) decoder: StreamDecoder,
     /// It is cut as soon as the client has read what it still reads.
-    is_dying: bool,
+    pub(super) is_dying: bool,
     /// A `subscribe` or `unsubscribe` whose answer has not come.
-    asked: Option<Vec<Matcher>>,
+    pub(super) asked: Option<Vec<Matcher>>,
 }
 
-struct Client {
-    checker: Checker,
-    policy: SlowPolicy,
+pub(super) struct Client {
+    pub(super) checker: Checker,
+    pub(super) policy: SlowPolicy,
     /// What it asks for at the beginning of each connection.
-    matchers: Vec<Matcher>,
-    is_healthy: bool,
-    connection: Option<Connection>,
+    pub(super) matchers: Vec<Matcher>,
+    pub(super) is_healthy: bool,
+    pub(super) connection: Option<Connection>,
     /// A long poll whose answer has come asks again.
-    has_answer: bool,
+    pub(super) has_answer: bool,
 }
 
 /// What happened, so that a test can see that everything does.
@@ -103,21 +99,20 @@ pub(super) struct Tally {
 }
 
 pub(super) struct World {
-    random: Random,
-    config: Arc<Config>,
-    clock: Arc<AtomicU64>,
-    epoch: u64,
-    sequencer: Arc<Sequencer>,
+    pub(super) random: Random,
+    pub(super) config: Arc<Config>,
+    pub(super) clock: Arc<AtomicU64>,
+    pub(super) epoch: u64,
+    pub(super) sequencer: Arc<Sequencer>,
     publisher: Publisher,
-    shards: Vec<SimShard>,
-    clients: Vec<Client>,
-    truth: Truth,
-    defects: Defects,
-    pace: Pace,
-    is_calm: bool,
-    serial: u64,
+    pub(super) shards: Vec<SimShard>,
+    pub(super) clients: Vec<Client>,
+    pub(super) truth: Truth,
+    pub(super) defects: Defects,
+    pub(super) pace: Pace,
+    pub(super) serial: u64,
     pub(super) tally: Tally,
-    trace: bool,
+    pub(super) trace: bool,
 }
 
 impl World {
@@ -158,7 +153,6 @@ impl World {
             truth: Truth::default(),
             defects,
             pace,
-            is_calm: false,
             serial: 0,
             tally: Tally::default(),
             trace: std::env::var_os("STENTOR_SIM_TRACE").is_some(),
@@ -414,234 +408,6 @@ impl World {
         Ok(())
     }
 
-    fn client_step(&mut self, number: usize) -> Result<(), String> {
-        let Some(connection) = &self.clients[number].connection else {
-            if self.random.is(40) {
-                self.connect(number)?;
-            }
-            return Ok(());
-        };
-        if connection.is_dying {
-            let count = self.random.below(60);
-            self.read(number, count)?;
-            self.cut(number);
-            return Ok(());
-        }
-        match self.random.below(100) {
-            0..=2 => {
-                if let Some(connection) = &mut self.clients[number].connection {
-                    connection.is_dying = true;
-                }
-                Ok(())
-            }
-            3..=8 => {
-                self.ask(number);
-                Ok(())
-            }
-            _ => {
-                let count = if self.clients[number].is_healthy {
-                    20 + self.random.below(400)
-                } else {
-                    self.random.below(30)
-                };
-                self.read(number, count)?;
-                self.ask_again(number)
-            }
-        }
-    }
-
-    /// A `stentor.v1` client changes what it hears.
-    fn ask(&mut self, number: usize) {
-        let list: Vec<String> = LISTS[self.random.below(LISTS.len())].iter().map(|m| (*m).into()).collect();
-        let client = &mut self.clients[number];
-        let hearing = client.checker.hearing;
-        if hearing.transport != Transport::WebSocket || hearing.format != Format::Json {
-            return;
-        }
-        let had = client.checker.matchers.clone();
-        let Some(connection) = &mut client.connection else { return };
-        if connection.asked.is_some() {
-            return;
-        }
-        let named: Vec<Matcher> = list.iter().map(|m| m.parse().expect("a matcher")).collect();
-        let is_more = self.random.is(60);
-        let mut after: Vec<Matcher> = had.clone();
-        if is_more {
-            after.extend(named.iter().filter(|m| !had.contains(m)).cloned());
-        } else {
-            after.retain(|m| !named.contains(m));
-        }
-        let word = if is_more { "subscribe" } else { "unsubscribe" };
-        let text = format!(
-            "{{\"{word}\":[{}],\"ref\":1}}",
-            list.iter().map(|m| format!("\"{m}\"")).collect::<Vec<_>>().join(",")
-        );
-        connection.asked = Some(after);
-        let mut bytes = Vec::new();
-        encode_masked_frame(Opcode::Text, [1, 2, 3, 4], text.as_bytes(), &mut bytes);
-        if let Some(socket) = self.shards[connection.shard].sockets.get_mut(&connection.socket) {
-            socket.write(&bytes);
-        }
-        self.tally.changes += 1;
-    }
-
-    /// The next request of a long poll, on the same connection or on a new one.
-    fn ask_again(&mut self, number: usize) -> Result<(), String> {
-        if !std::mem::take(&mut self.clients[number].has_answer) {
-            return Ok(());
-        }
-        let Some(connection) = &self.clients[number].connection else { return Ok(()) };
-        let (shard, socket) = (connection.shard, connection.socket);
-        if let Some(socket) = self.shards[shard].sockets.get_mut(&socket) {
-            // Whatever it is: the shard gives the connection back to a task with it.
-            socket.write(b"GET");
-        }
-        Ok(())
-    }
-
-    fn connect(&mut self, number: usize) -> Result<(), String> {
-        let shard = self.random.below(self.shards.len());
-        let client = &mut self.clients[number];
-        let hearing = client.checker.hearing;
-        let is_resumed = client.checker.position.is_some() && hearing.has_ids();
-        client.checker.reconnected(is_resumed);
-        client.checker.matchers = client.matchers.clone();
-        let start = match client.checker.position {
-            Some(cursor) => Start::After(cursor),
-            None if self.random.is(30) => Start::Earliest,
-            None => Start::Now,
-        };
-        client.has_answer = false;
-        let resolved = self
-            .sequencer
-            .resolve(start, &client.matchers)
-            .map_err(|e| format!("resume at {start:?}: {e}"))?;
-        let (transport, format, framing) = (hearing.transport, hearing.format, hearing.framing);
-        let is_live = transport.is_poll();
-        if is_live && client.checker.position.is_none() {
-            // A long poll is not told where it starts: the task that answers a first poll at once would.
-            client.checker.position = Some(self.sequencer.cursor(resolved.after));
-        }
-        let join = Join {
-            permit: 0,
-            matchers: client.matchers.clone(),
-            encoding: Encoding { transport, format, framing, head: 0, limit: 3 },
-            variant: HeadVariant { lines: "".into(), keeps_alive: true, is_http10: false },
-            head: Vec::new(),
-            after: resolved.after,
-            old: resolved.old,
-            wait_seconds: 2,
-            max_age_seconds: 0,
-            policy: client.policy,
-            publish: Vec::new(),
-            data: None,
-            request: None,
-            deflate: None,
-            leftover: Vec::new(),
-        };
-        let capacity = if self.random.is(30) { 6_000 } else { 40 + self.random.below(1_500) };
-        let shard_ = &mut self.shards[shard];
-        let slot = shard_.core.handle_join(join);
-        let socket = shard_.sockets_made;
-        shard_.sockets_made += 1;
-        shard_.core.set_socket(slot, Some(socket));
-        shard_.sockets.insert(socket, Socket::new(token(slot), capacity));
-        let decoder = StreamDecoder::new(transport, format, framing);
-        let client = &mut self.clients[number];
-        client.connection = Some(Connection { shard, socket, decoder, is_dying: false, asked: None });
-        self.log(|| format!("client {number} connects to shard {shard} {start:?} {transport:?} {format:?}"));
-        Ok(())
-    }
-
-    fn read(&mut self, number: usize, count: usize) -> Result<(), String> {
-        let Some(connection) = &self.clients[number].connection else { return Ok(()) };
-        let (shard, socket) = (connection.shard, connection.socket);
-        let Some(socket) = self.shards[shard].sockets.get_mut(&socket) else { return Ok(()) };
-        let bytes = socket.read(count);
-        self.decode(number, &bytes)
-    }
-
-    fn decode(&mut self, number: usize, bytes: &[u8]) -> Result<(), String> {
-        let mut items = Vec::new();
-        let client = &mut self.clients[number];
-        let Some(connection) = &mut client.connection else { return Ok(()) };
-        connection
-            .decoder
-            .decode(bytes, &mut items)
-            .map_err(|error| format!("client {number} cannot read its stream: {error}"))?;
-        for item in items {
-            self.item(number, &item).map_err(|error| format!("client {number}: {error}"))?;
-        }
-        Ok(())
-    }
-
-    fn item(&mut self, number: usize, item: &Item) -> Result<(), String> {
-        self.log(|| format!("   client {number} got {item:?}"));
-        let client = &mut self.clients[number];
-        let (shard, socket) = match &client.connection {
-            Some(connection) => (connection.shard, connection.socket),
-            None => return Ok(()),
-        };
-        match item {
-            Item::Answer { .. } => client.has_answer = true,
-            Item::End { .. } => {
-                if let Some(connection) = &mut client.connection {
-                    connection.is_dying = true;
-                }
-            }
-            Item::Heartbeat if client.checker.hearing.transport == Transport::WebSocket => {
-                let mut pong = Vec::new();
-                encode_masked_frame(Opcode::Pong, [9, 8, 7, 6], b"", &mut pong);
-                if let Some(socket) = self.shards[shard].sockets.get_mut(&socket) {
-                    socket.write(&pong);
-                }
-            }
-            Item::Gap { resumed, .. } if client.policy == SlowPolicy::Latest => {
-                client.checker.skips_to_resumed(resumed.offset);
-            }
-            Item::Message(text) => return self.message(number, text),
-            _ => {}
-        }
-        let (sequencer, truth) = (&self.sequencer, &self.truth);
-        let is_gone = |at: Cursor| {
-            let Some(event) = truth.at(at) else { return false };
-            let matchers = [Matcher::from(event.topic().clone())];
-            sequencer.read(&matchers, at.offset.previous(), at.offset, 1, 1).events.is_empty()
-        };
-        let (events, gaps) = (client.checker.events, client.checker.gaps);
-        client.checker.item(item, truth, &is_gone)?;
-        self.tally.delivered += client.checker.events - events;
-        self.tally.gaps += client.checker.gaps - gaps;
-        Ok(())
-    }
-
-    /// The answer to a command.
-    fn message(&mut self, number: usize, text: &str) -> Result<(), String> {
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("{text}: {e}"))?;
-        let is_answer = value.get("subscribed").is_some() || value.get("unsubscribed").is_some();
-        let cursor = value.get("cursor").and_then(|c| c.as_str()).and_then(|c| c.parse::<Cursor>().ok());
-        let client = &mut self.clients[number];
-        let asked = client.connection.as_mut().and_then(|connection| connection.asked.take());
-        match (is_answer, cursor, asked) {
-            (true, Some(cursor), Some(matchers)) => client.checker.subscribed(matchers, cursor, &self.truth),
-            _ => Err(format!("a message that is no answer: {text}")),
-        }
-    }
-
-    fn cut(&mut self, number: usize) {
-        let Some(connection) = self.clients[number].connection.take() else { return };
-        self.log(|| format!("client {number} is cut"));
-        let is_reset = self.random.is(50);
-        if let Some(socket) = self.shards[connection.shard].sockets.get_mut(&connection.socket) {
-            socket.client_reset = is_reset;
-            socket.client_ended = true;
-            socket.is_readable = true;
-            // Nobody reads any more: what is sent from here on is lost.
-            socket.capacity = usize::MAX / 2;
-        }
-        self.tally.cuts += 1;
-    }
-
     fn time_step(&mut self) -> Result<(), String> {
         let passed = 50 + self.random.below(900) as u64;
         self.pass_time(passed);
@@ -679,7 +445,6 @@ impl World {
 
     /// Fair steps without faults: then everybody must have everything, and nothing may be in arrears.
     fn calm_down(&mut self) -> Result<(), String> {
-        self.is_calm = true;
         for _ in 0..150 {
             for shard in 0..self.shards.len() {
                 self.take(shard, 4);
@@ -736,7 +501,7 @@ impl World {
         Ok(())
     }
 
-    fn log(&self, text: impl Fn() -> String) {
+    pub(super) fn log(&self, text: impl Fn() -> String) {
         if self.trace {
             eprintln!("{}", text());
         }
@@ -748,7 +513,7 @@ impl World {
     }
 }
 
-fn token(slot: SlotId) -> u64 {
+pub(super) fn token(slot: SlotId) -> u64 {
     u64::from(slot.generation) << 32 | u64::from(slot.index)
 }
 

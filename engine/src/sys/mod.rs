@@ -41,7 +41,7 @@ use std::time::Duration;
 pub(crate) use buffers::Received;
 pub(crate) use eventfd::{EventFd, Sleeper};
 pub use limits::{DescriptorLimit, descriptor_limit, raise_descriptor_limit};
-pub(crate) use limits::{allowed_cpus, pin_thread};
+pub(crate) use limits::{allowed_cpus, is_out_of_descriptors, pin_thread};
 pub(crate) use runtime::block_on;
 pub(crate) use sockopt::{SocketOptions, accept, listen};
 pub(crate) use stream::Stream;

@@ -28,18 +28,15 @@ fn each_transport_is_parked_with_its_head_and_its_place() {
         }
     });
     let subscriptions = rig.subscriptions();
-    let told: Vec<_> = subscriptions
-        .iter()
-        .map(|s| (s.transport, s.format, s.framing, s.after, s.is_cursor_given))
-        .collect();
+    let told: Vec<_> = subscriptions.iter().map(|s| (s.transport, s.format, s.framing, s.after)).collect();
     let chunked = Framing::Chunked;
     assert_eq!(
         told,
         [
-            (Transport::Sse, Format::Raw, chunked, Offset(1), true),
-            (Transport::Stream, Format::Json, chunked, Offset(1), true),
-            (Transport::Stream, Format::Json, chunked, Offset(2), false),
-            (Transport::Iframe, Format::Json, chunked, Offset(2), false),
+            (Transport::Sse, Format::Raw, chunked, Offset(1)),
+            (Transport::Stream, Format::Json, chunked, Offset(1)),
+            (Transport::Stream, Format::Json, chunked, Offset(2)),
+            (Transport::Iframe, Format::Json, chunked, Offset(2)),
         ]
     );
     assert!(subscriptions.iter().all(|s| s.old.is_none() && !s.is_v1 && s.request.is_none()));
@@ -118,7 +115,7 @@ fn a_long_poll_is_answered_at_once_if_the_log_has_something_and_parked_otherwise
     let subscription = rig.subscriptions().pop().unwrap();
     assert_eq!((subscription.transport, subscription.framing), (Transport::LongPoll, Framing::Length));
     assert_eq!((subscription.wait_seconds, subscription.limit, subscription.keeps_alive), (9, 5, true));
-    assert_eq!((subscription.after, subscription.is_cursor_given), (Offset(2), true), "nothing lies between");
+    assert_eq!((subscription.after, subscription.old), (Offset(2), None), "nothing lies between");
     assert_eq!(&*subscription.extra_head, "Vary: Origin\r\n");
     assert!(subscription.head.is_empty());
     assert_eq!(subscription.leftover, get("/health", "").as_bytes(), "the next request waits for the answer");
@@ -183,7 +180,7 @@ fn a_cursor_of_another_epoch_goes_with_the_subscription_and_into_no_head() {
     });
     let subscription = rig.subscriptions().pop().unwrap();
     assert_eq!(subscription.old.unwrap().to_string(), "k-9");
-    assert_eq!((subscription.after, subscription.is_cursor_given), (Offset(0), true));
+    assert_eq!((subscription.after, subscription.old.is_some()), (Offset(0), true));
 }
 
 #[test]

@@ -16,8 +16,19 @@ const ACCEPTED_MAX: usize = 64;
 /// How long accepting pauses when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections until the shard is stopped.
-pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> io::Result<()> {
+/// Begins to accept connections, as a task of this thread's runtime, until the shard is stopped.
+///
+/// # Panics
+/// In the task, if the system cannot wait for the listener: a shard that accepts nobody must not look alive.
+pub(crate) fn listen(local: Rc<Local>, listener: TcpListener) {
+    monoio::spawn(async move {
+        if let Err(error) = accept(local, listener).await {
+            panic!("a shard cannot accept: {error}");
+        }
+    });
+}
+
+async fn accept(local: Rc<Local>, listener: TcpListener) -> io::Result<()> {
     let sleeper = Sleeper::new(listener.as_fd())?;
     let is_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
     // When the process is out of descriptors this one is given up for a moment, to accept and refuse.
@@ -28,7 +39,7 @@ pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> io::Resul
             match sys::accept(&listener) {
                 Ok(Some((fd, peer))) => accepted(&local, fd, peer, is_loopback),
                 Ok(None) => break,
-                Err(error) if is_out_of_descriptors(&error) => {
+                Err(error) if sys::is_out_of_descriptors(&error) => {
                     drop(spare.take());
                     if let Ok(Some((fd, _))) = sys::accept(&listener) {
                         local.figures().descriptors_spent.add(1);
@@ -40,7 +51,8 @@ pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> io::Resul
                     break;
                 }
                 Err(error) => {
-                    // The peer is gone before it was accepted, or the system is short of memory: the next may do.
+                    // The peer is gone before it was accepted, or the system is short of memory: the next may
+                    // do.
                     tracing::debug!(shard = local.number, %error, "accept");
                     monoio::time::sleep(Duration::from_millis(1)).await;
                     break;
@@ -49,10 +61,6 @@ pub(crate) async fn accept(local: Rc<Local>, listener: TcpListener) -> io::Resul
         }
     }
     Ok(())
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 fn accepted(local: &Rc<Local>, fd: OwnedFd, peer: SocketAddr, is_loopback: bool) {
