@@ -5,7 +5,7 @@
 //!
 //! ```sh
 //! cargo run --package stentor-examples --example auth
-//! curl -N -H 'Authorization: Bearer ada-secret' 'http://127.0.0.1:8080/events?topic=news&topic=inbox&transport=sse'
+//! curl -N 'http://127.0.0.1:8080/events?topic=news&topic=inbox&transport=sse&token=ada-secret'
 //! curl -H 'Authorization: Bearer bob-secret' -d 'Hello Ada' 'http://127.0.0.1:8080/events?topic=inbox/ada'
 //! ```
 
