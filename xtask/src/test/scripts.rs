@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::server::{self, Server};
-use super::{Tally, tools};
+use super::{Tally, echo, tools};
 use crate::step;
 
 /// A script may take so long.
@@ -91,6 +91,9 @@ impl Runner {
 /// The scripts of `tests/clients`, with connections parked in rings and then with epoll.
 pub(super) fn run_clients(root: &Path, tally: &mut Tally) {
     run_each(root, "clients", tally, |runner, script, tally| {
+        if echo::is_for(script) {
+            return echo::run(root, runner, script, tally);
+        }
         runner.run(script, &[], &[], tally);
         runner.run(script, &[], &["--set=io_uring=false".into()], tally);
     });
