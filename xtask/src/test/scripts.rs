@@ -42,7 +42,8 @@ impl Runner {
 
     /// Runs `script` with a server of its own, which is started with `flags`.
     pub(super) fn run(&self, script: &Path, words: &[&str], flags: &[String], tally: &mut Tally) {
-        self.judge(script, words, tally, |name| {
+        let with: Vec<&str> = words.iter().copied().chain(flags.iter().map(String::as_str)).collect();
+        self.judge(script, &with, tally, |name| {
             let server = self.server(name, flags)?;
             let ended = step::run(name, &mut self.command(script, &server.base_url(), words), LIMIT);
             if !ended.is_ok {
@@ -54,7 +55,7 @@ impl Runner {
         });
     }
 
-    /// Counts `script` by what `work`, which is given its name, says of it.
+    /// Counts `script`, called after itself and `words`, by what `work` says of it.
     pub(super) fn judge(
         &self,
         script: &Path,
@@ -87,14 +88,14 @@ impl Runner {
     }
 }
 
-/// The scripts of `tests/clients`.
+/// The scripts of `tests/clients`, with connections parked in rings and then with epoll.
 pub(super) fn run_clients(root: &Path, tally: &mut Tally) {
     run_each(root, "clients", tally, |runner, script, tally| {
         if echo::is_for(script) {
-            echo::run(root, runner, script, tally);
-        } else {
-            runner.run(script, &[], &[], tally);
+            return echo::run(root, runner, script, tally);
         }
+        runner.run(script, &[], &[], tally);
+        runner.run(script, &[], &["--set=io_uring=false".into()], tally);
     });
 }
 
