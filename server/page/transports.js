@@ -9,6 +9,8 @@ const LONG_POLL_SECONDS = 25;
  * others, `?silence=` of the page says how many seconds it shall be.
  */
 const SILENCE_MS = 1000 * (Number(new URLSearchParams(location.search).get("silence")) || 60);
+/** Every stream begins with its cursor, so one that brings nothing for so long was never begun. */
+const BEGIN_MS = 10_000;
 const PING_MS = 20_000;
 export const BACKOFF_MS_MAX = 8000;
 /** A connection that lived for so long, or brought an event, was a good one: the next wait is short again. */
@@ -156,7 +158,7 @@ class Subscription {
     this.connections += 1;
     this.#openedAt = performance.now();
     this.#isGood = false;
-    this.#deadline = this.#openedAt + SILENCE_MS;
+    this.#deadline = this.#openedAt + BEGIN_MS;
     this.connect(signal).then(
       (reason) => this.#over(signal, reason ?? "ended by the server"),
       (error) => this.#over(signal, error),
@@ -366,19 +368,27 @@ class ForeverFrame extends Subscription {
       const frame = document.createElement("iframe");
       frame.hidden = true;
       frame.title = "events";
+      let isBegun = false;
       window[callback] = (item) => {
         if (signal.aborted) return;
         // The frame is of our origin, so we can show the very element that called us.
+        isBegun = true;
         this.got(frame.contentDocument?.currentScript?.outerHTML ?? JSON.stringify(item));
         this.alive(SILENCE_MS);
         this.hear(item);
       };
+      // Firefox has an error page, of another origin, or a document that is not loading any more. Chromium tells nothing
+      // of a document that is cut off: there it shows only in the missing heartbeats.
+      const look = setInterval(() => {
+        const state = frame.contentDocument?.readyState;
+        if (!state || (isBegun && state !== "loading")) resolve("document cut off");
+      }, 500);
       signal.addEventListener("abort", () => {
+        clearInterval(look);
         frame.remove();
         delete window[callback];
       });
-      // Comes when the document was ended by the server, or never begun. Of one that is cut off browsers tell nothing:
-      // that shows only in the missing heartbeats.
+      // Comes when the document was ended by the server.
       frame.addEventListener("load", () => resolve("document ended"));
       frame.src = this.url({ transport: "iframe", callback });
       this.sent(`GET ${frame.getAttribute("src")}`);
