@@ -12,6 +12,8 @@ const SILENCE_MS = 1000 * (Number(new URLSearchParams(location.search).get("sile
 /** Every stream begins with its cursor, so one that brings nothing for so long was never begun. */
 const BEGIN_MS = 10_000;
 const PING_MS = 20_000;
+/** A pong that is this late will not come. */
+const PONG_MS = 10_000;
 export const BACKOFF_MS_MAX = 8000;
 /** A connection that lived for so long, or brought an event, was a good one: the next wait is short again. */
 const GOOD_CONNECTION_MS = 5000;
@@ -379,9 +381,14 @@ class ForeverFrame extends Subscription {
       };
       // Firefox has an error page, of another origin, or a document that is not loading any more. Chromium tells nothing
       // of a document that is cut off: there it shows only in the missing heartbeats.
+      let length = 0;
       const look = setInterval(() => {
         const state = frame.contentDocument?.readyState;
-        if (!state || (isBegun && state !== "loading")) resolve("document cut off");
+        if (!state || (isBegun && state !== "loading")) return resolve("document cut off");
+        // White space that has come since is a sign of life, too.
+        const seen = frame.contentDocument.body?.textContent.length ?? 0;
+        if (isBegun && seen > length) this.alive(SILENCE_MS);
+        length = seen;
       }, 500);
       signal.addEventListener("abort", () => {
         clearInterval(look);
@@ -487,10 +494,10 @@ class WebSocketSubscription extends Subscription {
         clearInterval(heartbeat);
         socket.close();
       });
-      socket.addEventListener("open", () => { if (!signal.aborted) this.alive(SILENCE_MS); });
+      socket.addEventListener("open", () => { if (!signal.aborted) this.alive(PING_MS + PONG_MS); });
       socket.addEventListener("message", ({ data }) => {
         if (signal.aborted) return;
-        this.alive(SILENCE_MS);
+        this.alive(PING_MS + PONG_MS);
         this.got(data);
         this.hear(JSON.parse(data));
       });
