@@ -384,7 +384,12 @@ impl Listener {
             if let Some(item) = self.items.pop_front() {
                 return item;
             }
-            assert!(self.read() || !self.items.is_empty(), "{:?}: the end came: {:?}", self.hearing, self.cut);
+            assert!(
+                self.read() || !self.items.is_empty(),
+                "{:?}: the end came: {:?}",
+                self.hearing,
+                self.cut
+            );
         }
     }
 
