@@ -2,7 +2,7 @@
 //! ends.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
-#![allow(unused_macros, reason = "each test takes what it needs")]
+#![allow(unused_macros, unused_imports, reason = "each test takes what it needs")]
 
 use std::collections::VecDeque;
 use std::future::Future;
