@@ -63,13 +63,14 @@ impl Conversation {
     /// Refuses a request of a connection that is not let in, in the way that its client understands.
     pub(super) async fn refuse_as_asked(&mut self, incoming: &mut Incoming, problem: &Problem) {
         let is_resource = incoming.request.path == self.context.config.path.0;
-        if is_resource && wants_websocket(&incoming.request) {
-            if let Ok(handshake) = self.accept_handshake(incoming) {
-                self.count(problem);
-                handshake.write_refusal(problem, &mut self.out);
-                self.send_out(101, false).await;
-                return;
-            }
+        if is_resource
+            && wants_websocket(&incoming.request)
+            && let Ok(handshake) = self.accept_handshake(incoming)
+        {
+            self.count(problem);
+            handshake.write_refusal(problem, &mut self.out);
+            self.send_out(101, false).await;
+            return;
         }
         self.refuse(incoming, problem).await;
     }

@@ -2,6 +2,7 @@
 //! binary.
 
 mod browsers;
+mod echo;
 mod nginx;
 mod rust;
 mod scripts;

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::server::{self, Server};
-use super::{Tally, tools};
+use super::{Tally, echo, tools};
 use crate::step;
 
 /// A script may take so long.
@@ -89,7 +89,13 @@ impl Runner {
 
 /// The scripts of `tests/clients`.
 pub(super) fn run_clients(root: &Path, tally: &mut Tally) {
-    run_each(root, "clients", tally, |runner, script, tally| runner.run(script, &[], &[], tally));
+    run_each(root, "clients", tally, |runner, script, tally| {
+        if echo::is_for(script) {
+            echo::run(root, runner, script, tally);
+        } else {
+            runner.run(script, &[], &[], tally);
+        }
+    });
 }
 
 /// Does `work` for each script of `tests/FOLDER`.

@@ -26,8 +26,12 @@ pub(super) fn build(root: &Path) -> Result<PathBuf, String> {
     if !ended.is_ok {
         return Err(format!("the binary was not built: {}", ended.how));
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("debug/stentor"))
+    Ok(target(root).join("debug/stentor"))
+}
+
+/// Where cargo puts what it builds.
+pub(super) fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 /// A running server. Killed if it is dropped without having been ended.

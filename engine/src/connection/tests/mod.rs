@@ -156,8 +156,8 @@ impl Rig {
         family.samples.iter().find(is_it).unwrap().value
     }
 
-    fn subscriptions(&self) -> Vec<Box<Subscription>> {
-        self.parked.subscriptions.take().into_iter().map(|(subscription, _)| subscription).collect()
+    fn subscriptions(&self) -> Vec<Subscription> {
+        self.parked.subscriptions.take().into_iter().map(|(subscription, _)| *subscription).collect()
     }
 }
 

@@ -71,6 +71,17 @@ fn a_refused_body_does_not_cost_the_client_its_answer() {
             assert_eq!(reply.status, 401);
             assert_eq!(client.rest(), b"");
         }
+        // Who still sends when the answer comes is not cut off in the middle.
+        let mut client = Client::new(address);
+        client.send(
+            "POST /events?topic=a&app=401 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000\r\n\r\n",
+        );
+        for _ in 0..10 {
+            std::thread::sleep(Duration::from_millis(20));
+            client.send("x".repeat(5_000));
+        }
+        assert_eq!(client.reply().status, 401);
+        assert_eq!(client.rest(), b"");
         // What is there whole is passed over, and the connection goes on.
         let mut client = Client::new(address);
         client.send(post("/events?topic=a&app=401", "", "small") + &get("/health", ""));
