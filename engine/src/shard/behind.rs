@@ -344,7 +344,8 @@ impl Shard {
             epoch: self.sequencer.epoch(),
             cursor: self.cursor(end),
             has_more,
-            is_keep_alive: head.keeps_alive,
+            // While the engine drains, the connection ends with the answer.
+            is_keep_alive: head.keeps_alive && self.drain.is_none(),
             is_http10: head.is_http10,
             is_head: false,
             extra_head: &head.lines,
