@@ -37,7 +37,8 @@ impl Runner {
     pub(super) fn server(&self, name: &str, flags: &[String]) -> Result<Server, String> {
         let folder = self.root.join("target/xtask");
         std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-        Server::start(&self.binary, flags, &folder.join(format!("{}.log", name.replace(['/', ' '], "-"))))
+        let log: String = name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+        Server::start(&self.binary, flags, &folder.join(log + ".log"))
     }
 
     /// Runs `script` with a server of its own, which is started with `flags`. `label` tells apart what is one script.
