@@ -356,6 +356,7 @@ impl Engine {
     }
 
     fn stop(&self) {
+        run::begin_drain(&self.shared);
         self.shared.sequencer.close();
         self.is_over.store(true, Ordering::Release);
         for command in &self.shared.commands {

@@ -2,7 +2,7 @@
 //! ends.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
-#![allow(unused_macros, reason = "each test takes what it needs")]
+#![allow(unused_macros, unused_imports, reason = "each test takes what it needs")]
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -225,6 +225,20 @@ impl Client {
         }
     }
 
+    /// Reads what is there, of a stream that does not block; `None` if there is nothing, 0 bytes at the end.
+    pub fn read_now(&mut self) -> Option<usize> {
+        let mut space = [0; 16_384];
+        match self.stream.read(&mut space) {
+            Ok(count) => {
+                self.buffer.extend_from_slice(&space[..count]);
+                Some(count)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Some(0),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// The next head, and nothing after it.
     pub fn head(&mut self) -> Reply {
         let end = loop {
@@ -366,6 +380,13 @@ impl Listener {
         Some(count)
     }
 
+    /// Reads what is there, of a stream that does not block; `None` if there is nothing.
+    pub fn read_now(&mut self) -> Option<usize> {
+        let count = self.client.read_now()?;
+        self.decode(count > 0);
+        Some(count)
+    }
+
     fn decode(&mut self, is_more: bool) {
         let mut items = Vec::new();
         let decoded = self.decoder.decode(&self.client.buffer, &mut items);
@@ -481,4 +502,16 @@ pub fn subscribe(hearing: Hearing, query: &str, lines: &str) -> String {
 
 pub fn text(topic: &str, data: &str) -> Event {
     Event::text(topic, data).expect("an event")
+}
+
+/// Bytes of this process that are in memory.
+pub fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a process has a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+}
+
+/// File descriptors of this process.
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("a process has descriptors").count()
 }
