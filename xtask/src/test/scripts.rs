@@ -41,7 +41,7 @@ impl Runner {
         Server::start(&self.binary, flags, &folder.join(log + ".log"))
     }
 
-    /// Runs `script` with a server of its own, which is started with `flags`. `label` tells apart what is one script.
+    /// Runs `script` with a server of its own, started with `flags`. `label` tells apart what is one script.
     pub(super) fn run(
         &self,
         script: &Path,
