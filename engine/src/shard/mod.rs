@@ -6,6 +6,7 @@
 //! The order of a round: `handle_event` for what the channel holds, `handle_channel_empty` once it is empty,
 //! then `poll_batch`, the sends, `handle_batch_sent`, and `poll_action` until nothing is left to do.
 
+mod batch;
 mod behind;
 mod control;
 mod input;
@@ -34,6 +35,8 @@ use crate::publish::Sequencer;
 use crate::topic::{Matcher, Topic};
 use crate::transport::websocket::Command;
 use crate::transport::{Encoding, Transport};
+pub(crate) use batch::{Batch, Outcome};
+use batch::{BatchSend, Purpose};
 use control::Control;
 #[cfg(test)]
 pub(crate) use input::{Ready, Received};
@@ -44,8 +47,6 @@ pub(crate) use slots::SlotId;
 use slots::{NONE, Slots, State, flag};
 use walk::TopicTurn;
 
-/// Bytes of one batch, but for its last send.
-pub(crate) const BATCH_BYTES_MAX: usize = 512 << 10;
 /// Topics whose subscribers were counted lately.
 const COUNTED_MAX: usize = 256;
 /// Bytes of a topic's turn, but for its last send.
@@ -101,97 +102,6 @@ pub(crate) struct Join {
     pub(crate) inflates: bool,
     /// Bytes that came with the request and were not part of it.
     pub(crate) leftover: Vec<u8>,
-}
-
-/// What became of a send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// All of it is in the kernel.
-    Whole,
-    /// So many bytes of it are.
-    Short(usize),
-    /// Nothing of it: the socket's buffer is full.
-    Full,
-    /// The connection is broken.
-    Failed,
-}
-
-/// What a send is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// The walk of this set.
-    Walk(u32),
-    /// From the log, to one that is behind; a number into [`Batch::behind`].
-    Behind(u32),
-    /// The rest of a half-sent run.
-    Rest,
-    /// A control; a number into [`Batch::controls`].
-    Control(u32),
-}
-
-/// One send of a batch.
-#[derive(Debug)]
-pub(crate) struct BatchSend {
-    pub(crate) socket: u32,
-    /// Where in its run the bytes begin.
-    pub(crate) from: usize,
-    /// What became of it; the driver writes this where it is not [`Outcome::Whole`].
-    pub(crate) outcome: Outcome,
-    run: u32,
-    slot: u32,
-    purpose: Purpose,
-}
-
-/// Sends that are executed together: at most one a socket.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) sends: Vec<BatchSend>,
-    runs: Vec<Run>,
-    bytes: usize,
-    sends_max: usize,
-    /// Sets of which a walk has visited all members with this batch.
-    walked: Vec<u32>,
-    behind: Vec<behind::Served>,
-    controls: Vec<Control>,
-    /// There was more to do than the batch had room for.
-    is_cut_short: bool,
-}
-
-impl Batch {
-    /// The bytes of a send.
-    pub(crate) fn bytes(&self, send: &BatchSend) -> &[u8] {
-        self.runs[send.run as usize].bytes().get(send.from..).unwrap_or_default()
-    }
-
-    fn clear(&mut self, sends_max: usize) {
-        self.sends_max = sends_max;
-        self.sends.clear();
-        self.runs.clear();
-        self.walked.clear();
-        self.behind.clear();
-        self.controls.clear();
-        self.bytes = 0;
-        self.is_cut_short = false;
-    }
-
-    fn is_full(&self) -> bool {
-        self.sends.len() >= self.sends_max || self.bytes >= BATCH_BYTES_MAX
-    }
-
-    /// Half of a batch is for rests and controls at most, so that they do not keep walks from going on.
-    fn is_half_full(&self) -> bool {
-        self.sends.len() >= self.sends_max.div_ceil(2) || self.bytes >= BATCH_BYTES_MAX / 2
-    }
-
-    fn run(&mut self, run: &Run) -> u32 {
-        self.runs.push(run.clone());
-        self.runs.len() as u32 - 1
-    }
-
-    fn push(&mut self, socket: u32, slot: u32, run: u32, from: usize, length: usize, purpose: Purpose) {
-        self.bytes += length;
-        self.sends.push(BatchSend { socket, from, outcome: Outcome::Whole, run, slot, purpose });
-    }
 }
 
 /// How a socket is closed.

@@ -58,7 +58,8 @@ pub(crate) struct Slot {
     pub(crate) beat: u32,
     /// Bytes that a one-way subscriber has sent us.
     pub(crate) input_bytes: u16,
-    /// Answers that say from where on it hears other matchers and are not sent yet: no event goes before them.
+    /// Answers that say from where on it hears other matchers and are not sent yet: no event goes before
+    /// them.
     pub(crate) answers_due: u16,
     /// Bits of [`flag`].
     pub(crate) flags: u32,

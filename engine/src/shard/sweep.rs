@@ -24,8 +24,12 @@ pub(super) struct Sweep {
 pub(super) struct Drain {
     from_ms: u64,
     for_ms: u64,
-    /// Slots below are told.
-    told: u32,
+    /// Connections when it began.
+    connections: u64,
+    /// Connections that were told.
+    told: u64,
+    /// Slots below were looked at.
+    next: u32,
 }
 
 impl Shard {
@@ -120,8 +124,8 @@ impl Shard {
             // Events went out lately: they prove as much as a heartbeat would.
             return;
         }
-        // A frame and a stream of envelopes prove that they live by their place alone: white space is nothing that a
-        // page could see. On the others it comes once in half the retention age at least.
+        // A frame and a stream of envelopes prove that they live by their place alone: white space is nothing
+        // that a page could see. On the others it comes once in half the retention age at least.
         let says_place = match encoding.transport {
             Transport::Iframe => true,
             Transport::Stream => encoding.format == Format::Json,
@@ -156,10 +160,10 @@ impl Shard {
         }
     }
 
-    /// Ends all connections in an orderly way, spread over `for_ms`; none is told later than that.
+    /// Ends all connections in an orderly way, spread evenly over `for_ms`; none is told later than that.
     pub(crate) fn handle_drain(&mut self, for_ms: u64) {
-        let from_ms = self.now_ms;
-        self.drain.get_or_insert(Drain { from_ms, for_ms, told: 0 });
+        let (from_ms, connections) = (self.now_ms, self.slots.used() as u64);
+        self.drain.get_or_insert(Drain { from_ms, for_ms, connections, told: 0, next: 0 });
     }
 
     fn go_on_draining(&mut self) {
@@ -170,18 +174,19 @@ impl Shard {
         }
         let passed = self.now_ms - drain.from_ms;
         let capacity = self.slots.capacity();
-        let until = if passed >= drain.for_ms {
-            capacity
+        let due = if passed >= drain.for_ms {
+            // Also those that came in between.
+            drain.next = 0;
+            u64::MAX
         } else {
-            (u64::from(capacity) * passed / drain.for_ms.max(1)) as u32
+            drain.connections * passed / drain.for_ms.max(1)
         };
-        for index in drain.told..until {
-            self.drain_slot(index);
-        }
-        drain.told = until;
-        if until == capacity {
-            // Who came in between is told in the next round.
-            drain.told = 0;
+        while drain.next < capacity && drain.told < due {
+            if self.slots[drain.next].state != State::Free {
+                self.drain_slot(drain.next);
+                drain.told += 1;
+            }
+            drain.next += 1;
         }
         self.drain = Some(drain);
     }
