@@ -99,15 +99,25 @@ impl World {
 
     pub(super) fn connect(&mut self, number: usize) -> Result<(), String> {
         let shard = self.random.below(self.shards.len());
+        let start = match self.clients[number].checker.position {
+            Some(cursor) => Start::After(cursor),
+            None if self.random.is(30) => Start::Earliest,
+            None => Start::Now,
+        };
+        self.connect_to(number, shard, start)
+    }
+
+    /// Connects to a certain shard; a position that the client's transport cannot keep is forgotten.
+    pub(super) fn connect_to(&mut self, number: usize, shard: usize, start: Start) -> Result<(), String> {
         let client = &mut self.clients[number];
         let hearing = client.checker.hearing;
         let is_resumed = client.checker.position.is_some() && hearing.has_ids();
         client.checker.reconnected(is_resumed);
         client.checker.matchers = client.matchers.clone();
-        let start = match client.checker.position {
-            Some(cursor) => Start::After(cursor),
-            None if self.random.is(30) => Start::Earliest,
-            None => Start::Now,
+        let start = if client.checker.position.is_none() && matches!(start, Start::After(_)) {
+            Start::Now
+        } else {
+            start
         };
         client.has_answer = false;
         let resolved = self

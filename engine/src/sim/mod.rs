@@ -6,6 +6,8 @@ pub mod checker;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod directed;
+#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod tests;

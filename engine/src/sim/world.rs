@@ -85,6 +85,20 @@ pub(super) struct Client {
     pub(super) has_answer: bool,
 }
 
+impl Client {
+    fn new(matchers: &[&str], hearing: Hearing) -> Self {
+        let matchers: Vec<Matcher> = matchers.iter().map(|m| m.parse().expect("a matcher")).collect();
+        Self {
+            checker: Checker::new(matchers.clone(), hearing),
+            policy: SlowPolicy::Gap,
+            matchers,
+            is_healthy: true,
+            connection: None,
+            has_answer: false,
+        }
+    }
+}
+
 /// What happened, so that a test can see that everything does.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Tally {
@@ -164,6 +178,20 @@ impl World {
         world
     }
 
+    /// A world of one shard that does nothing by itself, with clients of event streams that hear these matchers.
+    pub(super) fn still(config: Config, lists: &[&[&str]]) -> Self {
+        let mut world = Self::new(1, Defects::default());
+        world.config = Arc::new(config);
+        world.pace = Pace::default();
+        let (config, clock, pace) = (&world.config, &world.clock, world.pace);
+        let (sequencer, shards) = Self::start(config, clock, 1, 1, Defects::default(), pace);
+        world.publisher = Publisher::new(Arc::clone(&sequencer));
+        (world.sequencer, world.shards) = (sequencer, shards);
+        let hearing = Hearing { transport: Transport::Sse, format: Format::Json, framing: Framing::Chunked };
+        world.clients = lists.iter().map(|list| Client::new(list, hearing)).collect();
+        world
+    }
+
     fn start(
         config: &Arc<Config>,
         clock: &Arc<AtomicU64>,
@@ -194,7 +222,6 @@ impl World {
 
     fn add_client(&mut self, is_narrow: bool) {
         let list = if is_narrow { [0, 3, 4][self.random.below(3)] } else { self.random.below(LISTS.len()) };
-        let matchers: Vec<Matcher> = LISTS[list].iter().map(|m| m.parse().expect("a matcher")).collect();
         let (transport, format, framing) = match self.random.below(10) {
             9 => (Transport::Stream, Format::Raw, Framing::Chunked),
             0 => (Transport::Sse, Format::Raw, Framing::Chunked),
@@ -211,15 +238,11 @@ impl World {
             1 if transport != Transport::LongPoll => SlowPolicy::Close,
             _ => SlowPolicy::Gap,
         };
-        let hearing = Hearing { transport, format, framing };
-        self.clients.push(Client {
-            checker: Checker::new(matchers.clone(), hearing),
-            policy,
-            matchers,
-            is_healthy: self.random.is(65),
-            connection: None,
-            has_answer: false,
-        });
+        let list: Vec<&str> = LISTS[list].to_vec();
+        let mut client = Client::new(&list, Hearing { transport, format, framing });
+        client.policy = policy;
+        client.is_healthy = self.random.is(65);
+        self.clients.push(client);
     }
 
     /// Runs the seed: random steps, then fair ones until everybody must have everything.
@@ -247,6 +270,7 @@ impl World {
         self.calm_down()
     }
 
+    /// Publishes something to a topic of the seed's choice.
     fn publish(&mut self) -> Result<(), String> {
         self.serial += 1;
         let topic = if self.random.is(50) { "a" } else { TOPICS[self.random.below(TOPICS.len())] };
@@ -263,6 +287,10 @@ impl World {
         if self.random.is(30) {
             event = event.named("n").expect("a name");
         }
+        self.publish_event(event)
+    }
+
+    pub(super) fn publish_event(&mut self, event: Event) -> Result<(), String> {
         match self.publisher.publish(event.clone()) {
             Ok(cursor) => {
                 self.log(|| format!("publish {cursor} to {}", event.topic()));
@@ -290,7 +318,7 @@ impl World {
         Ok(())
     }
 
-    fn take(&mut self, number: usize, most: usize) {
+    pub(super) fn take(&mut self, number: usize, most: usize) {
         let head = self.sequencer.head();
         let shard = &mut self.shards[number];
         for _ in 0..most {
@@ -304,7 +332,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, number: usize) -> Result<(), String> {
+    pub(super) fn send(&mut self, number: usize) -> Result<(), String> {
         self.act(number)?;
         let shard = &mut self.shards[number];
         let mut batch = std::mem::take(&mut shard.batch);
@@ -339,7 +367,7 @@ impl World {
     }
 
     /// Reports what happened to sockets.
-    fn network_step(&mut self, number: usize) {
+    pub(super) fn network_step(&mut self, number: usize) {
         let shard = &mut self.shards[number];
         for socket in shard.sockets.values_mut() {
             let id = slot_of(socket.token);
@@ -420,7 +448,7 @@ impl World {
         Ok(())
     }
 
-    fn pass_time(&mut self, ms: u64) {
+    pub(super) fn pass_time(&mut self, ms: u64) {
         let now = self.clock.fetch_add(ms, Ordering::Relaxed) + ms;
         self.sequencer.sweep();
         for shard in &mut self.shards {
