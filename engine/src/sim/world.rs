@@ -178,7 +178,8 @@ impl World {
         world
     }
 
-    /// A world of one shard that does nothing by itself, with clients of event streams that hear these matchers.
+    /// A world of one shard that does nothing by itself, with clients of event streams that hear these
+    /// matchers.
     pub(super) fn still(config: Config, lists: &[&[&str]]) -> Self {
         let mut world = Self::new(1, Defects::default());
         world.config = Arc::new(config);
