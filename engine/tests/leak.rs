@@ -25,13 +25,15 @@ static ALONE: Mutex<()> = Mutex::new(());
 fn ten_thousand_connections_ten_times_leave_nothing_behind(backing: Backing) {
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let engine = start(config(|_| {}), backing);
+    let open = descriptors();
     wave(&engine, 0);
     let is_empty = || figure(&engine, "stentor_connections", None) == 0;
     eventually("all are gone", is_empty);
-    let (memory, open) = (resident_bytes(), descriptors());
+    let memory = resident_bytes();
     for number in 1..=ROUNDS * WAVES {
         wave(&engine, number);
         eventually("all are gone", is_empty);
+        eprintln!("{} {} {}", number, resident_bytes() >> 10, descriptors());
     }
     assert_eq!(
         figure(&engine, "stentor_connections_accepted_total", None),

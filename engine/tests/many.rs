@@ -156,6 +156,16 @@ fn engine() {
     assert!(grown <= MARGIN_BYTES, "{} KiB more", grown >> 10);
 
     clients.tell("hear");
+    for _ in 0..9 {
+        std::thread::sleep(Duration::from_secs(3));
+        for family in engine.metrics() {
+            let n: u64 = family.samples.iter().map(|s| s.value).sum();
+            if ["behind", "half", "deliveries", "turns", "sent_bytes", "walks", "wakes", "gaps"].iter().any(|x| family.name.contains(x)) { eprint!("{}={} ", &family.name[8..], n); }
+        }
+        eprintln!();
+    }
+    let out = Command::new("sh").arg("-c").arg("top -b -n1 -H | head -16; netstat -tn 2>/dev/null | awk '$2>0||$3>0' | head -20").output().unwrap();
+    eprintln!("{}", String::from_utf8_lossy(&out.stdout));
     assert_eq!(clients.answer(), format!("{DEAF} were told"));
     clients.tell("stop");
     let churned: u64 = clients.answer().parse().expect("a count");
@@ -205,10 +215,6 @@ struct Subscriber {
 impl Subscriber {
     fn open(address: SocketAddr, hearing: Hearing, matchers: &[String], is_small: bool) -> Self {
         let client = Client::new(address);
-        if is_small {
-            let small = socket2::SockRef::from(&client.stream).set_recv_buffer_size(4_096);
-            small.expect("a small buffer");
-        }
         let query: String = matchers.iter().map(|matcher| format!("topic={matcher}&")).collect();
         let mut listener = Listener::on(client, hearing);
         listener.request(&(query.clone() + "wait=120"), "");
@@ -341,6 +347,8 @@ fn clients(address: SocketAddr) {
     let (mut joined, mut guests) = (0, Vec::<Subscriber>::new());
     let mut waits: Option<&str> = None;
     let mut is_stopped = false;
+    let mut printed = false;
+    let mut hear_begun = Instant::now();
     let limit = Instant::now() + Duration::from_secs(120);
     loop {
         assert!(Instant::now() < limit, "the clients are not done");
@@ -361,7 +369,7 @@ fn clients(address: SocketAddr) {
                     }
                     "hear" => {
                         subscribers.iter_mut().for_each(|s| s.is_deaf = false);
-                        waits = Some("hear");
+                        waits = Some("hear"); hear_begun = Instant::now();
                     }
                     _ => is_stopped = true,
                 },
@@ -383,6 +391,15 @@ fn clients(address: SocketAddr) {
             // Each stays a second.
             let leaving = guests.len().saturating_sub(CHURN_PER_SECOND as usize);
             guests.drain(..leaving);
+        }
+        if waits == Some("hear") && hear_begun.elapsed().as_secs() > 15 && !printed {
+            printed = true;
+            let left: Vec<_> = subscribers.iter().filter(|s| !s.has_all(&world)).collect();
+            eprintln!("LEFT {} of head {:?}", left.len(), world.newest);
+            for s in left.iter().take(4) {
+                eprintln!("{:?} {:?} small {} events {} gaps {} items {:?} missing {:?}", s.checker.hearing, s.checker.position, s.is_small, s.checker.events, s.checker.gaps, s.listener.items.front(), s.checker.missing(world.newest.unwrap().epoch, &world.truth));
+                eprintln!("{}", String::from_utf8_lossy(&Command::new("sh").arg("-c").arg(format!("ss -tnmio | grep -A1 :{}", s.listener.client.stream.local_addr().unwrap().port())).output().unwrap().stdout));
+            }
         }
         if waits.is_some() && subscribers.iter().all(|s| s.is_deaf || s.has_all(&world)) {
             match waits.take() {
