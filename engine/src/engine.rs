@@ -338,7 +338,9 @@ impl Engine {
     pub fn drain(&self, within: Duration) -> Result<(), DrainError> {
         run::begin_drain(&self.shared);
         let begun = Instant::now();
-        let spread = within / 2;
+        // Few that come back at once harm nobody, and nobody waits for them.
+        let connections = u32::try_from(self.shared.admissions.connections()).unwrap_or(u32::MAX);
+        let spread = (within / 2).min(Duration::from_millis(1) * connections);
         for command in &self.shared.commands {
             let _ = command.send(Box::new(move |local| local.drain(spread)));
         }
@@ -356,6 +358,7 @@ impl Engine {
     }
 
     fn stop(&self) {
+        run::begin_drain(&self.shared);
         self.shared.sequencer.close();
         self.is_over.store(true, Ordering::Release);
         for command in &self.shared.commands {

@@ -15,8 +15,8 @@ on_both_backings! {
 const WAVE: usize = 2_500;
 const WAVES: usize = 4;
 const ROUNDS: usize = 10;
-/// How much more memory the process may have than after its first wave: what an allocator keeps back. If each of the
-/// 100,000 connections left 100 bytes, it would be more.
+/// How much more memory the process may have than after its first wave: what an allocator keeps back. If each
+/// of the 100,000 connections left 100 bytes, it would be more.
 const MARGIN_BYTES: usize = 8 << 20;
 
 /// One at a time: each measures the process.

@@ -1,9 +1,9 @@
-//! Ten thousand subscribers of one process, on all transports, while others come and go: every event to each. And a
-//! thousand that do not read: the others are not slower, the engine's memory does not grow with what those miss, and they
-//! are told what they missed when they read again.
+//! Ten thousand subscribers of one process, on all transports, while others come and go: every event to each.
+//! And a thousand that do not read: the others are not slower, the engine's memory does not grow with what
+//! those miss, and they are told what they missed when they read again.
 //!
-//! The clients are a process of their own, this test once more: so neither runs out of descriptors, and the memory that is
-//! measured is the engine's.
+//! The clients are a process of their own, this test once more: so neither runs out of descriptors, and the
+//! memory that is measured is the engine's.
 
 mod common;
 
@@ -146,12 +146,14 @@ fn engine() {
     let grown = resident_bytes().saturating_sub(memory);
     let missed = DEAF * MISSED * MISSED_BYTES;
     eprintln!(
-        "median {before} us, then {meanwhile} us; {} KiB more memory while {} KiB were missed; {} fell behind",
+        "median {before} us, then {meanwhile} us; {} KiB more memory while {} KiB were missed; \
+         {} fell behind",
         grown >> 10,
         missed >> 10,
         figure(&engine, "stentor_fell_behind_total", None),
     );
-    // Both are full of the schedule of two busy cores; a subscriber that waits for another would take seconds.
+    // Both are full of the schedule of two busy cores; a subscriber that waits for another would take
+    // seconds.
     assert!(meanwhile <= 3 * before + 200_000, "median {before} us, then {meanwhile} us");
     assert!(grown <= MARGIN_BYTES, "{} KiB more", grown >> 10);
 
@@ -338,7 +340,7 @@ fn clients(address: SocketAddr) {
     let begun = Instant::now();
     while subscribers.iter().any(|s| !s.listener.hearing.transport.is_poll() && s.checker.position.is_none())
     {
-        subscribers.iter_mut().for_each(|subscriber| first_place(subscriber));
+        subscribers.iter_mut().for_each(first_place);
         assert!(begun.elapsed() < Duration::from_secs(30), "not all are answered");
     }
     say("all subscribed");

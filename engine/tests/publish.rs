@@ -1,5 +1,5 @@
-//! Publishing over HTTP and its one promise: what is answered 200 stands in the log and reaches every subscriber, and
-//! what is not does neither.
+//! Publishing over HTTP and its one promise: what is answered 200 stands in the log and reaches every
+//! subscriber, and what is not does neither.
 
 mod common;
 
@@ -86,7 +86,11 @@ fn what_is_answered_200_is_logged_and_heard_and_nothing_else_is() {
 fn a_batch_is_all_or_nothing() {
     let engine = start(config(|_| {}), Backing::Ring);
     let mut heard = sse(&engine, "topic=**");
-    let good = "{\"topic\":\"a\",\"data\":\"x\"}\n\n{\"topic\":\"b/c\",\"name\":\"n\",\"data\":[1]}\r\n{\"topic\":\"a\",\"base64\":\"/w==\"}";
+    let good = concat!(
+        "{\"topic\":\"a\",\"data\":\"x\"}\n\n",
+        "{\"topic\":\"b/c\",\"name\":\"n\",\"data\":[1]}\r\n",
+        "{\"topic\":\"a\",\"base64\":\"/w==\"}"
+    );
     let reply = ask(address(&engine), post("/events", BATCH, good));
     let ids: Vec<Cursor> = serde_json::from_value::<Vec<String>>(reply.json()["ids"].clone())
         .expect("ids")
@@ -170,7 +174,8 @@ fn a_body_is_asked_for_only_where_it_will_be_read() {
     let engine = start(config(|_| {}), Backing::Ring);
     let head = |target: &str, length: usize| {
         format!(
-            "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\
+             Expect: 100-continue\r\n\r\n"
         )
     };
     let mut client = Client::new(address(&engine));
@@ -225,7 +230,8 @@ fn a_topic_whose_subscribers_are_not_done_is_busy_and_holds_up_no_other() {
     let data = "x".repeat(100_000);
     let begun = Instant::now();
     let (mut published, mut busy) = (Vec::new(), 0);
-    // Both ends of this machine's two cores are at work, so that sooner or later one publish finds four unfinished.
+    // Both ends of this machine's two cores are at work, so that sooner or later one publish finds four
+    // unfinished.
     while busy < 3 {
         assert!(begun.elapsed() < PATIENCE, "never busy after {} events", published.len());
         match publisher.publish(text("hot", &data)) {

@@ -1,5 +1,5 @@
-//! Whatever a peer sends, it gets the status or close code of the interface with the field named, a figure counts it, and
-//! everybody else goes on.
+//! Whatever a peer sends, it gets the status or close code of the interface with the field named, a figure
+//! counts it, and everybody else goes on.
 
 mod common;
 

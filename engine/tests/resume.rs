@@ -1,5 +1,5 @@
-//! One cursor over all transports: a subscriber that moves between them while events come at full speed loses none and
-//! gets none twice.
+//! One cursor over all transports: a subscriber that moves between them while events come at full speed loses
+//! none and gets none twice.
 
 mod common;
 
@@ -37,7 +37,8 @@ fn keeping_all(config: &mut stentor::config::Config) {
     config.retention.bytes = 64 << 20;
 }
 
-/// Publishes as fast as the engine takes it, waiting where it is busy, and notes what it did before anybody asks.
+/// Publishes as fast as the engine takes it, waiting where it is busy, and notes what it did before anybody
+/// asks.
 fn publish_all(publisher: &Publisher, truth: &Mutex<Truth>, count: u64) {
     for n in 0..count {
         let event = Event::text(

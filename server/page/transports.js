@@ -9,7 +9,11 @@ const LONG_POLL_SECONDS = 25;
  * others, `?silence=` of the page says how many seconds it shall be.
  */
 const SILENCE_MS = 1000 * (Number(new URLSearchParams(location.search).get("silence")) || 60);
+/** Every stream begins with its cursor, so one that brings nothing for so long was never begun. */
+const BEGIN_MS = 10_000;
 const PING_MS = 20_000;
+/** A pong that is this late will not come. */
+const PONG_MS = 10_000;
 export const BACKOFF_MS_MAX = 8000;
 /** A connection that lived for so long, or brought an event, was a good one: the next wait is short again. */
 const GOOD_CONNECTION_MS = 5000;
@@ -156,7 +160,7 @@ class Subscription {
     this.connections += 1;
     this.#openedAt = performance.now();
     this.#isGood = false;
-    this.#deadline = this.#openedAt + SILENCE_MS;
+    this.#deadline = this.#openedAt + BEGIN_MS;
     this.connect(signal).then(
       (reason) => this.#over(signal, reason ?? "ended by the server"),
       (error) => this.#over(signal, error),
@@ -366,19 +370,32 @@ class ForeverFrame extends Subscription {
       const frame = document.createElement("iframe");
       frame.hidden = true;
       frame.title = "events";
+      let isBegun = false;
       window[callback] = (item) => {
         if (signal.aborted) return;
         // The frame is of our origin, so we can show the very element that called us.
+        isBegun = true;
         this.got(frame.contentDocument?.currentScript?.outerHTML ?? JSON.stringify(item));
         this.alive(SILENCE_MS);
         this.hear(item);
       };
+      // Firefox has an error page, of another origin, or a document that is not loading any more. Chromium tells nothing
+      // of a document that is cut off: there it shows only in the missing heartbeats.
+      let length = 0;
+      const look = setInterval(() => {
+        const state = frame.contentDocument?.readyState;
+        if (!state || (isBegun && state !== "loading")) return resolve("document cut off");
+        // White space that has come since is a sign of life, too.
+        const seen = frame.contentDocument.body?.textContent.length ?? 0;
+        if (isBegun && seen > length) this.alive(SILENCE_MS);
+        length = seen;
+      }, 500);
       signal.addEventListener("abort", () => {
+        clearInterval(look);
         frame.remove();
         delete window[callback];
       });
-      // Comes when the document was ended by the server, or never begun. Of one that is cut off browsers tell nothing:
-      // that shows only in the missing heartbeats.
+      // Comes when the document was ended by the server.
       frame.addEventListener("load", () => resolve("document ended"));
       frame.src = this.url({ transport: "iframe", callback });
       this.sent(`GET ${frame.getAttribute("src")}`);
@@ -477,10 +494,10 @@ class WebSocketSubscription extends Subscription {
         clearInterval(heartbeat);
         socket.close();
       });
-      socket.addEventListener("open", () => { if (!signal.aborted) this.alive(SILENCE_MS); });
+      socket.addEventListener("open", () => { if (!signal.aborted) this.alive(PING_MS + PONG_MS); });
       socket.addEventListener("message", ({ data }) => {
         if (signal.aborted) return;
-        this.alive(SILENCE_MS);
+        this.alive(PING_MS + PONG_MS);
         this.got(data);
         this.hear(JSON.parse(data));
       });

@@ -90,7 +90,8 @@ fn serve(settings: &Settings, publish: PublishRight) -> Outcome {
     say(&welcome::welcome(settings, &addresses, &description));
     let drain_time = Duration::from_secs(settings.server.drain_seconds.into());
     let outcome = supervise::supervise(&engine, &events, &tell, drain_time);
-    // Dropping it would wait for its threads, and a second signal does not want to wait. The process ends anyway.
+    // Dropping it would wait for its threads, and a second signal does not want to wait. The process ends
+    // anyway.
     std::mem::forget(engine);
     outcome
 }

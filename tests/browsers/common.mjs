@@ -113,6 +113,10 @@ export async function untilHeard(page, count, ms = 20_000) {
   }, { ms, describe: async () => brief() });
 }
 
+/** Firefox counts among the errors of scripts what it says of connections that are cut, also within a character. */
+const CUT_OFF =
+  /^(The connection to ws|Firefox can.t establish|Cross-Origin Request Blocked|The byte stream was erroneous)/;
+
 /** Runs `test` for each browser; prints what the pages complain of; exits with 1 if one failed. */
 export async function inEach(browsers, launch, test) {
   let failures = 0;
@@ -123,10 +127,7 @@ export async function inEach(browsers, launch, test) {
       const page = await browser.newPage();
       await page.setViewport({ width: 1280, height: 900 });
       page.on("pageerror", ({ message }) => {
-        // Firefox counts connections that are cut among the errors of scripts.
-        if (!/^(The connection to ws|Firefox can.t establish|Cross-Origin Request Blocked)/.test(message)) {
-          complaints.push(`script error: ${message}`);
-        }
+        if (!CUT_OFF.test(message)) complaints.push(`script error: ${message}`);
       });
       return page;
     };

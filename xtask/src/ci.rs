@@ -26,7 +26,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     };
     cargo("format", &["fmt", "--all", "--check"], MINUTE);
     cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], 30 * MINUTE);
-    cargo("documentation", &["doc", "--workspace", "--no-deps", "--document-private-items"], 15 * MINUTE);
+    cargo("documentation", &["doc", "--workspace", "--no-deps"], 15 * MINUTE);
     if step::inside("tidy", || tidy::run(root)).is_err() {
         failed.push("tidy");
     }

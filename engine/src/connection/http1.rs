@@ -20,8 +20,8 @@ use crate::metrics::{Figures, Refused, StatusClass};
 /// How long a new connection is waited for before it is parked like one that has no request.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
 
-/// A publisher's connection waits at least so long for its next request: the next one often comes at once, and
-/// parking in between costs more than the wait.
+/// A publisher's connection waits at least so long for its next request: the next one often comes at once,
+/// and parking in between costs more than the wait.
 const PUBLISHER_WAIT: Duration = Duration::from_millis(50);
 
 /// A connection while it is a task.
@@ -303,8 +303,8 @@ impl Conversation {
         }
     }
 
-    /// How long a connection that has no next request is kept as a task: a publisher's for a moment, and until its
-    /// count of publishes may be forgotten, since a parked connection has none.
+    /// How long a connection that has no next request is kept as a task: a publisher's for a moment, and
+    /// until its count of publishes may be forgotten, since a parked connection has none.
     pub(super) fn patience(&self) -> Duration {
         let Some(bucket) = &self.publishes else { return Duration::ZERO };
         bucket.full_at().saturating_duration_since(Instant::now()).max(PUBLISHER_WAIT)

@@ -21,6 +21,9 @@ use crate::transport::{self, Answer, Encoding, Ending, Gap};
 /// Reads of the log that `latest` makes at most to find the newest event of each topic.
 const LATEST_READS_MAX: usize = 1_024;
 
+/// Joiners of one walk that are looked at in a fill, those that take nothing included.
+const JOINERS_LOOKED_AT: usize = 4_096;
+
 /// What a send from the log brings its subscriber to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Served {
@@ -41,6 +44,8 @@ enum Next {
     Level(Offset),
     /// Its policy ends it.
     Close,
+    /// There was a gap, and its transport has no bytes for that: its end says it.
+    Last,
 }
 
 impl Shard {
@@ -48,7 +53,7 @@ impl Shard {
     pub(super) fn serve_soon(&mut self, index: u32) {
         let id = self.slots.id(index);
         let slot = &mut self.slots[index];
-        if !slot.is(flag::QUEUED) {
+        if slot.state == State::Behind && !slot.is(flag::QUEUED) {
             slot.put(flag::QUEUED, true);
             self.to_serve.push_back(id);
         }
@@ -71,7 +76,6 @@ impl Shard {
             }
             self.serve(id.index, 1, batch);
         }
-        batch.is_cut_short |= !self.to_serve.is_empty();
     }
 
     /// Walks that have visited their members serve their joiners up to their own end, first come first.
@@ -81,6 +85,7 @@ impl Shard {
             let Some((end, events)) = self.walk_end_of(number) else { continue };
             let mut left = self.joiners_left(number);
             let mut is_waiting = false;
+            let mut looks = 0;
             while left > 0 && slot != NONE && !batch.is_full() {
                 // Only the list is followed: a slot that left it since takes the walk to its end early, which
                 // is allowed.
@@ -89,6 +94,14 @@ impl Shard {
                     break;
                 }
                 let next = self.slots[slot].next;
+                looks += 1;
+                if self.slots[slot].flags & (flag::UNWRITABLE | flag::HALF_SENT) != 0
+                    && looks < JOINERS_LOOKED_AT
+                {
+                    // Who takes nothing uses up nobody's turn.
+                    slot = next;
+                    continue;
+                }
                 if self.slots[slot].is(flag::IN_BATCH) {
                     is_waiting = true;
                 } else if self.slots[slot].place < end {
@@ -111,7 +124,6 @@ impl Shard {
                 self.joining.push_back((number, slot));
             }
         }
-        batch.is_cut_short |= !self.joining.is_empty();
     }
 
     fn walk_end_of(&self, number: u32) -> Option<(Offset, usize)> {
@@ -134,6 +146,7 @@ impl Shard {
     fn serve(&mut self, index: u32, events_min: usize, batch: &mut Batch) {
         let slot = &self.slots[index];
         if slot.state != State::Behind
+            || slot.answers_due > 0
             || slot.flags & (flag::HALF_SENT | flag::UNWRITABLE | flag::IN_BATCH) != 0
         {
             return;
@@ -144,9 +157,15 @@ impl Shard {
                 slot.place = slot.place.max(place);
                 if !slot.is(flag::STARTED) {
                     slot.put(flag::STARTED, true);
-                    self.started(index);
+                    if !self.started(index) {
+                        return;
+                    }
                 }
                 self.settle(index);
+            }
+            Next::Last => {
+                self.counters.gaps += 1;
+                self.end_when_sent(index);
             }
             Next::Close => self.control(index, Control::End(Farewell::Slow)),
             Next::Send(bytes, served) => {
@@ -265,7 +284,7 @@ impl Shard {
             && transport::encode_gap(&encoding, gap, &mut bytes) == Ending::Close
         {
             served.is_last = true;
-            return Next::Send(bytes, served);
+            return if bytes.is_empty() { Next::Last } else { Next::Send(bytes, served) };
         }
         match events {
             [] => {}
@@ -349,7 +368,6 @@ impl Shard {
         let slot = &mut self.slots[index];
         slot.place = served.end;
         slot.told = slot.told.max(served.told);
-        slot.put(flag::FELL, false);
         let is_start = !slot.is(flag::STARTED);
         slot.put(flag::STARTED, true);
         self.counters.deliveries += served.events as u64;
@@ -368,8 +386,8 @@ impl Shard {
             }
             return;
         }
-        if is_start {
-            self.started(index);
+        if is_start && !self.started(index) {
+            return;
         }
         if served.is_last {
             self.end_when_sent(index);
@@ -386,6 +404,7 @@ impl Shard {
     pub(super) fn settle(&mut self, index: u32) {
         let slot = &self.slots[index];
         if slot.state != State::Behind
+            || slot.answers_due > 0
             || slot.flags & (flag::HALF_SENT | flag::UNWRITABLE | flag::IN_BATCH | flag::QUEUED) != 0
         {
             return;
@@ -472,7 +491,7 @@ impl Shard {
     /// Sends the rests of half-sent runs whose sockets take bytes again.
     pub(super) fn fill_from_rests(&mut self, batch: &mut Batch) {
         for _ in 0..self.to_resume.len() {
-            if batch.is_full() {
+            if batch.is_half_full() {
                 batch.is_cut_short = true;
                 return;
             }
@@ -510,8 +529,8 @@ impl Shard {
     /// Nothing is half sent any more: what waited for that goes on.
     fn whole_again(&mut self, index: u32) {
         let id = self.slots.id(index);
-        if self.slots[index].is(flag::CLOSE_WHEN_SENT) {
-            self.close(index, Closing::Graceful, Ended::Slow);
+        if self.slots[index].is(flag::ABORT_WHEN_SENT) {
+            self.close(index, Closing::Abort, Ended::Slow);
             return;
         }
         let waiting =

@@ -1,7 +1,6 @@
 //! What is sent to one subscriber beside its events: heartbeats, replies, empty answers, the end. And how a
 //! connection leaves its slot: closed, or back to a task with its next request.
 
-use super::input::Bucket;
 use super::prepared::Run;
 use super::slots::{NONE, SlotId, State, flag};
 use super::{Action, Batch, Closing, Extra, Outcome, OwnedMessage, Purpose, Shard};
@@ -24,6 +23,8 @@ pub(super) enum Control {
     Place,
     /// Bytes that are ready: a pong, a reply.
     Bytes(Vec<u8>),
+    /// The answer to a changed subscription; see [`super::slots::Slot::answers_due`].
+    Changed(Vec<u8>),
     /// The answer of a long poll to which nothing came.
     EmptyAnswer,
     /// The clean end of a stream.
@@ -53,7 +54,7 @@ impl Shard {
     pub(super) fn fill_from_controls(&mut self, batch: &mut Batch) {
         let mut deferred = Vec::new();
         for _ in 0..self.controls.len() {
-            if batch.is_full() {
+            if batch.is_half_full() {
                 break;
             }
             let Some((id, control)) = self.controls.pop_front() else { break };
@@ -78,7 +79,6 @@ impl Shard {
         for entry in deferred.into_iter().rev() {
             self.controls.push_front(entry);
         }
-        batch.is_cut_short |= !self.controls.is_empty();
     }
 
     /// A control for a socket on which a run is half sent: a heartbeat is left out, the rest waits.
@@ -99,7 +99,10 @@ impl Shard {
         let state = self.slots[index].state;
         let is_live = matches!(state, State::Behind | State::Member);
         let mut bytes = Vec::new();
-        if let Control::Bytes(ready) = control {
+        if let Control::Changed(_) = control {
+            self.slots[index].answers_due -= 1;
+        }
+        if let Control::Bytes(ready) | Control::Changed(ready) = control {
             if is_live {
                 bytes.extend_from_slice(ready);
             }
@@ -156,7 +159,7 @@ impl Shard {
                     self.end_closing(index);
                 }
             }
-            Control::Bytes(_) => {}
+            Control::Bytes(_) | Control::Changed(_) => {}
         }
         (!bytes.is_empty()).then_some(bytes)
     }
@@ -276,10 +279,11 @@ impl Shard {
     pub(super) fn end_when_sent(&mut self, index: u32) {
         let Some(encoding) = self.encoding_of(index) else { return };
         self.begin_closing(index, encoding, Ended::Slow);
+        // A body without a length that ends with FIN would look complete.
+        let is_cut = encoding.framing == Framing::UntilClose;
         if self.slots[index].is(flag::HALF_SENT) {
-            self.slots[index].put(flag::CLOSE_WHEN_SENT, true);
-        } else if encoding.framing == Framing::UntilClose {
-            // A body without a length that ends with FIN would look complete.
+            self.slots[index].put(flag::ABORT_WHEN_SENT, is_cut);
+        } else if is_cut {
             self.close(index, Closing::Abort, Ended::Slow);
         } else {
             self.end_closing(index);
@@ -300,10 +304,12 @@ impl Shard {
         self.actions.push_back(Action::Close { socket, permit, how });
     }
 
-    /// Frees the slot of a connection whose socket is closed already.
-    pub(super) fn abandon(&mut self, index: u32) {
-        self.leave_set(index);
-        self.free(index);
+    /// Frees the slot of a connection whose socket is closed already; its admission goes back to the driver.
+    pub(crate) fn abandon(&mut self, id: SlotId) -> u64 {
+        let permit = self.slots[id.index].permit;
+        self.leave_set(id.index);
+        self.free(id.index);
+        permit
     }
 
     fn free(&mut self, index: u32) {
@@ -313,7 +319,9 @@ impl Shard {
     }
 
     /// The start of a stream is sent.
-    pub(super) fn started(&mut self, index: u32) {
+    ///
+    /// False if what it had sent already has ended it.
+    pub(super) fn started(&mut self, index: u32) -> bool {
         let id = self.slots.id(index);
         self.slots[index].put(flag::OPENED, true);
         self.actions.push_back(Action::Opened { slot: id });
@@ -322,9 +330,8 @@ impl Shard {
         if !leftover.is_empty() {
             self.take_input(id, &leftover);
         }
-        if self.slots.get(id).is_some() {
-            self.receive_if_readable(id);
-        }
+        self.receive_if_readable(id);
+        self.slots.get(id).is_some_and(|slot| slot.state == State::Behind)
     }
 
     /// Counts a subscription that is over, and tells the application.
@@ -344,7 +351,8 @@ impl Shard {
 
     /// Frees what is beside a slot when nothing of it is needed any more.
     pub(super) fn drop_empty_extra(&mut self, index: u32) {
-        if self.extra_of(index).is_some_and(|extra| extra.is_empty()) {
+        let (limits, now_ms) = (self.config.limits.clone(), self.now_ms);
+        if self.extra_of(index).is_some_and(|extra| extra.is_empty(&limits, now_ms)) {
             self.extras.remove(&index);
             self.slots[index].put(flag::HAS_EXTRA, false);
         }
@@ -382,18 +390,17 @@ impl Shard {
 }
 
 impl Extra {
-    fn is_empty(&self) -> bool {
+    fn is_empty(&self, limits: &crate::config::Limits, now_ms: u64) -> bool {
         self.head.is_empty()
             && self.old.is_none()
             && self.publish.is_empty()
             && self.data.is_none()
             && self.request.is_none()
             && self.command.is_none()
-            && self.deflate.is_none()
             && self.leftover.is_empty()
             && self.decoder.is_none()
             && self.waiting.is_empty()
-            && self.messages == Bucket::default()
-            && self.publishes == Bucket::default()
+            && self.messages.is_full(limits.messages_per_second, now_ms)
+            && self.publishes.is_full(limits.publishes_per_second, now_ms)
     }
 }

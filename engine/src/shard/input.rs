@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use stentor_protocol::ws::Side;
 use stentor_protocol::ws::close::CloseCode;
+use stentor_protocol::ws::deflate::Params;
 use stentor_protocol::ws::message::{Incoming, Limits, MessageDecoder};
 
 use super::control::{Control, Farewell};
@@ -22,6 +23,12 @@ use crate::transport::{Encoding, Format, Transport};
 const ONE_WAY_BYTES_MAX: usize = 4 << 10;
 /// Bytes of a next request that are kept until the answer that is due is sent.
 const LEFTOVER_BYTES_MAX: usize = 16 << 10;
+
+/// Controls that may wait before no more input is taken, of anybody.
+const CONTROLS_MAX: usize = 65_536;
+
+/// Changed subscriptions of one WebSocket that may wait for their answers.
+const ANSWERS_DUE_MAX: u16 = 1_000;
 
 /// What the driver received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +62,12 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
+    /// Whether nothing of it is used up any more.
+    pub(super) fn is_full(&self, per_second: u32, now_ms: u64) -> bool {
+        let passed_ms = now_ms.saturating_sub(self.at_ms);
+        u64::from(self.used) * 1_000 <= passed_ms.saturating_mul(u64::from(per_second))
+    }
+
     /// Takes one of `per_second`; false if there is none left.
     fn take(&mut self, per_second: u32, now_ms: u64) -> bool {
         let regained = (now_ms - self.at_ms).saturating_mul(u64::from(per_second)) / 1_000;
@@ -96,8 +109,9 @@ impl Shard {
     pub(super) fn receive_if_readable(&mut self, id: SlotId) {
         let is_full = self.extra_of_id(id).is_some_and(|extra| extra.leftover.len() >= LEFTOVER_BYTES_MAX);
         let Some(slot) = self.slots.get(id) else { return };
-        if is_full {
-            // A next request that is longer than what is kept of it is read on when its turn comes.
+        if is_full || self.controls.len() > CONTROLS_MAX || slot.answers_due > ANSWERS_DUE_MAX {
+            // A next request that is longer than what is kept of it is read on when its turn comes, and who
+            // makes us answer faster than we can send is heard later.
             return;
         }
         let stops = flag::HALF_SENT | flag::RECEIVING | flag::AUTHORIZING;
@@ -163,6 +177,7 @@ impl Shard {
                 self.extra(id.index).leftover.extend_from_slice(bytes);
             }
             (State::Closing, _) => self.closing_input(id, bytes),
+            _ if self.slots[id.index].is(flag::ENDS) => {}
             (_, Some(Transport::WebSocket)) => self.websocket_input(id, bytes),
             _ => {
                 let slot = &mut self.slots[id.index];
@@ -206,8 +221,13 @@ impl Shard {
 
     fn decoder(&mut self, index: u32) -> Box<MessageDecoder> {
         let bytes_max = self.config.limits.event_bytes + (16 << 10);
+        let deflate = self.slots[index].is(flag::INFLATES).then_some(Params {
+            server_no_context_takeover: true,
+            client_no_context_takeover: true,
+            server_max_window_bits: None,
+            client_max_window_bits: None,
+        });
         let extra = self.extra_of(index);
-        let deflate = extra.as_ref().and_then(|extra| extra.deflate);
         extra.and_then(|extra| extra.decoder.take()).unwrap_or_else(|| {
             Box::new(MessageDecoder::new(Side::Server, Limits { message_bytes_max: bytes_max }, deflate))
         })
@@ -252,6 +272,7 @@ impl Shard {
     /// Ends a WebSocket from our side.
     fn end_websocket(&mut self, index: u32, code: u16, mut reason: String) {
         reason.truncate(reason.floor_char_boundary(123));
+        self.slots[index].put(flag::ENDS, true);
         self.control(index, Control::End(Farewell::Close { code, reason }));
     }
 
@@ -274,7 +295,7 @@ impl Shard {
                 // "When an endpoint sends a Close frame in response, it typically echos the status code" (RFC
                 // 6455 §5.5.1).
                 let code = if said.code == CloseCode::NO_STATUS { 1_000 } else { said.code.0 };
-                self.slots[id.index].put(flag::HALF_CLOSED, true);
+                self.slots[id.index].put(flag::HALF_CLOSED | flag::ENDS, true);
                 self.control(id.index, Control::End(Farewell::Close { code, reason: String::new() }));
                 return false;
             }
@@ -348,7 +369,8 @@ impl Shard {
                     cursor,
                     &mut bytes,
                 );
-                self.control(id.index, Control::Bytes(bytes));
+                self.slots[id.index].answers_due += 1;
+                self.control(id.index, Control::Changed(bytes));
             }
             Command::Subscribe { ref matchers, .. } => {
                 let matchers = matchers.clone();
@@ -408,6 +430,7 @@ impl Shard {
     pub(crate) fn handle_authorized(&mut self, id: SlotId, answer: Result<Vec<Matcher>, Refusal>) {
         let Some(slot) = self.slots.get(id) else { return };
         slot.put(flag::AUTHORIZING, false);
+        self.receive_if_readable(id);
         let Some(encoding) = self.encoding_of(id.index) else { return };
         let Some(Command::Subscribe { cursor, reference, .. }) =
             self.extra_of(id.index).and_then(|extra| extra.command.take())
@@ -478,8 +501,8 @@ impl Shard {
         }
         let mut bytes = Vec::new();
         websocket::encode_subscribed(&encoding, reference, &added, cursor, &mut bytes);
-        // The answer goes out before the events of what it confirms.
-        self.controls.push_front((self.slots.id(index), Control::Bytes(bytes)));
+        self.slots[index].answers_due += 1;
+        self.control(index, Control::Changed(bytes));
         self.serve_soon(index);
     }
 
@@ -493,6 +516,7 @@ impl Shard {
         let set = self.set_of(matchers.into(), encoding);
         self.leave_set(index);
         self.sets.link_behind(&mut self.slots, set, index);
+        self.subscribers[encoding.transport as usize] += 1;
         let slot = &mut self.slots[index];
         slot.place = place;
         slot.told = crate::cursor::Offset::START;

@@ -6,6 +6,7 @@
 //! The order of a round: `handle_event` for what the channel holds, `handle_channel_empty` once it is empty,
 //! then `poll_batch`, the sends, `handle_batch_sent`, and `poll_action` until nothing is left to do.
 
+mod batch;
 mod behind;
 mod control;
 mod input;
@@ -34,6 +35,8 @@ use crate::publish::Sequencer;
 use crate::topic::{Matcher, Topic};
 use crate::transport::websocket::Command;
 use crate::transport::{Encoding, Transport};
+pub(crate) use batch::{Batch, Outcome};
+use batch::{BatchSend, Purpose};
 use control::Control;
 #[cfg(test)]
 pub(crate) use input::{Ready, Received};
@@ -44,8 +47,8 @@ pub(crate) use slots::SlotId;
 use slots::{NONE, Slots, State, flag};
 use walk::TopicTurn;
 
-/// Bytes of one batch, but for its last send.
-pub(crate) const BATCH_BYTES_MAX: usize = 512 << 10;
+/// Topics whose subscribers were counted lately.
+const COUNTED_MAX: usize = 256;
 /// Bytes of a topic's turn, but for its last send.
 pub(crate) const TURN_BYTES_MAX: usize = 1 << 20;
 
@@ -95,96 +98,10 @@ pub(crate) struct Join {
     pub(crate) data: Option<Arc<dyn Any + Send + Sync>>,
     /// What the application is asked with when a `stentor.v1` WebSocket subscribes to more.
     pub(crate) request: Option<Rc<OwnedRequest>>,
-    /// What permessage-deflate was agreed on, where it was.
-    pub(crate) deflate: Option<ws::deflate::Params>,
+    /// Whether permessage-deflate was agreed on: without context takeover, as always here.
+    pub(crate) inflates: bool,
     /// Bytes that came with the request and were not part of it.
     pub(crate) leftover: Vec<u8>,
-}
-
-/// What became of a send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// All of it is in the kernel.
-    Whole,
-    /// So many bytes of it are.
-    Short(usize),
-    /// Nothing of it: the socket's buffer is full.
-    Full,
-    /// The connection is broken.
-    Failed,
-}
-
-/// What a send is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// The walk of this set.
-    Walk(u32),
-    /// From the log, to one that is behind; a number into [`Batch::behind`].
-    Behind(u32),
-    /// The rest of a half-sent run.
-    Rest,
-    /// A control; a number into [`Batch::controls`].
-    Control(u32),
-}
-
-/// One send of a batch.
-#[derive(Debug)]
-pub(crate) struct BatchSend {
-    pub(crate) socket: u32,
-    /// Where in its run the bytes begin.
-    pub(crate) from: usize,
-    /// What became of it; the driver writes this where it is not [`Outcome::Whole`].
-    pub(crate) outcome: Outcome,
-    run: u32,
-    slot: u32,
-    purpose: Purpose,
-}
-
-/// Sends that are executed together: at most one a socket.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) sends: Vec<BatchSend>,
-    runs: Vec<Run>,
-    bytes: usize,
-    sends_max: usize,
-    /// Sets of which a walk has visited all members with this batch.
-    walked: Vec<u32>,
-    behind: Vec<behind::Served>,
-    controls: Vec<Control>,
-    /// There was more to do than the batch had room for.
-    is_cut_short: bool,
-}
-
-impl Batch {
-    /// The bytes of a send.
-    pub(crate) fn bytes(&self, send: &BatchSend) -> &[u8] {
-        self.runs[send.run as usize].bytes().get(send.from..).unwrap_or_default()
-    }
-
-    fn clear(&mut self, sends_max: usize) {
-        self.sends_max = sends_max;
-        self.sends.clear();
-        self.runs.clear();
-        self.walked.clear();
-        self.behind.clear();
-        self.controls.clear();
-        self.bytes = 0;
-        self.is_cut_short = false;
-    }
-
-    fn is_full(&self) -> bool {
-        self.sends.len() >= self.sends_max || self.bytes >= BATCH_BYTES_MAX
-    }
-
-    fn run(&mut self, run: &Run) -> u32 {
-        self.runs.push(run.clone());
-        self.runs.len() as u32 - 1
-    }
-
-    fn push(&mut self, socket: u32, slot: u32, run: u32, from: usize, length: usize, purpose: Purpose) {
-        self.bytes += length;
-        self.sends.push(BatchSend { socket, from, outcome: Outcome::Whole, run, slot, purpose });
-    }
 }
 
 /// How a socket is closed.
@@ -239,7 +156,6 @@ struct Extra {
     command: Option<Command>,
     /// Whether a `stentor.v1` WebSocket has subscribed by a command.
     has_subscribed: bool,
-    deflate: Option<ws::deflate::Params>,
     /// Bytes of the peer that belong to what comes next.
     leftover: Vec<u8>,
     /// A message of which not all is here.
@@ -345,6 +261,10 @@ pub(crate) struct Shard {
     /// Sets that are made but whose interest is not set: only with the defect of that name.
     late: Vec<Vec<Matcher>>,
 
+    /// Subscribers by transport.
+    subscribers: [usize; 6],
+    /// What was counted lately for who asked, with the second of it.
+    counted: HashMap<Topic, (u32, usize)>,
     sweep: sweep::Sweep,
     drain: Option<sweep::Drain>,
     pub(crate) counters: Counters,
@@ -382,6 +302,8 @@ impl Shard {
             controls: VecDeque::new(),
             actions: VecDeque::new(),
             late: Vec::new(),
+            subscribers: [0; 6],
+            counted: HashMap::new(),
             sweep: sweep::Sweep::default(),
             drain: None,
             counters: Counters::default(),
@@ -396,34 +318,36 @@ impl Shard {
         self.slots.used()
     }
 
-    /// Subscribers of this shard that hear `topic`.
-    pub(crate) fn subscribers_of(&self, topic: &str) -> usize {
-        let count = |number: u32| {
+    /// Subscribers of this shard that hear `topic`, as of this second: a topic may have a million sets, and
+    /// anybody may ask.
+    pub(crate) fn subscribers_of(&mut self, topic: &Topic) -> usize {
+        let second = self.second();
+        if let Some(&(counted_at, count)) = self.counted.get(topic)
+            && counted_at == second
+        {
+            return count;
+        }
+        let sets = self.sets.of_topic(topic);
+        let count = |&number: &u32| {
             let set = &self.sets[number];
             set.members.iter().filter(|&&m| m != sets::HOLE).count() + set.behind_count as usize
         };
-        self.sets.of_topic(topic).into_iter().map(count).sum()
+        let count = sets.iter().map(count).sum();
+        if self.counted.len() >= COUNTED_MAX {
+            self.counted.clear();
+        }
+        self.counted.insert(topic.clone(), (second, count));
+        count
     }
 
     /// Subscribers that are served from the log.
     pub(crate) fn behind(&self) -> usize {
-        (0..self.sets.capacity())
-            .filter_map(|number| self.sets.get(number))
-            .map(|s| s.behind_count as usize)
-            .sum()
+        self.sets.behind
     }
 
     /// Subscribers of this shard by transport, in the order of [`Transport::ALL`].
     pub(crate) fn subscribers_by_transport(&self) -> [usize; 6] {
-        let mut counts = [0; 6];
-        for number in 0..self.sets.capacity() {
-            if let Some(set) = self.sets.get(number)
-                && let Some(at) = Transport::ALL.iter().position(|&t| t == set.encoding.transport)
-            {
-                counts[at] += set.members.len() + set.behind_count as usize;
-            }
-        }
-        counts
+        self.subscribers
     }
 
     /// The name, transport and embedder's data of a subscription.
@@ -436,6 +360,16 @@ impl Shard {
         let transport = self.sets.get(set)?.encoding.transport;
         let data = self.extras.get(&slot.index).and_then(|extra| extra.data.clone());
         Some((self.subscriber_id(slot), transport, data))
+    }
+
+    /// Whether nothing waits for a place in a batch.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ready.is_empty()
+            && self.joining.is_empty()
+            && self.to_serve.is_empty()
+            && self.to_resume.is_empty()
+            && self.controls.is_empty()
     }
 
     /// What a slot is doing, for the messages of tests.
@@ -513,18 +447,24 @@ impl Shard {
         slot.place = join.after;
         slot.told = join.told;
         slot.beat = beat;
-        slot.deadline = if age == 0 && !is_poll { NONE } else { second + age - jitter.min(age) };
+        // A second more, because the one that runs has begun already.
+        slot.deadline = if age == 0 && !is_poll {
+            NONE
+        } else {
+            second.saturating_add(age - jitter.min(age)).saturating_add(1)
+        };
         slot.put(flag::KEEPS_ALIVE, join.variant.keeps_alive);
+        slot.put(flag::INFLATES, join.inflates);
         slot.put(flag::STARTED, is_poll);
         slot.put(flag::POLICY_LATEST, join.policy == SlowPolicy::Latest);
         slot.put(flag::POLICY_CLOSE, join.policy == SlowPolicy::Close);
         self.sets.link_behind(&mut self.slots, set, id.index);
+        self.subscribers[encoding.transport as usize] += 1;
         let has_extra = !join.head.is_empty()
             || join.old.is_some()
             || !join.publish.is_empty()
             || join.data.is_some()
             || join.request.is_some()
-            || join.deflate.is_some()
             || !join.leftover.is_empty();
         if has_extra {
             let extra = self.extra(id.index);
@@ -533,7 +473,6 @@ impl Shard {
             extra.publish = join.publish;
             extra.data = join.data;
             extra.request = join.request;
-            extra.deflate = join.deflate;
             extra.leftover = join.leftover;
         }
         self.serve_soon(id.index);
@@ -542,7 +481,7 @@ impl Shard {
 
     /// A connection waits for its next request. Its socket follows, by [`Shard::set_socket`].
     pub(crate) fn handle_idle(&mut self, permit: u64) -> SlotId {
-        let deadline = self.second() + self.config.timing.idle_seconds.max(1);
+        let deadline = self.second().saturating_add(self.config.timing.idle_seconds.max(1)).saturating_add(1);
         let id = self.slots.take();
         let slot = &mut self.slots[id.index];
         slot.permit = permit;
@@ -552,13 +491,10 @@ impl Shard {
         id
     }
 
-    /// The socket of a new slot is parked, in the driver's numbering; without one it could not be, and the
-    /// slot is gone.
-    pub(crate) fn set_socket(&mut self, id: SlotId, socket: Option<u32>) {
-        match socket {
-            Some(socket) => self.slots[id.index].socket = socket,
-            None => self.abandon(id.index),
-        }
+    /// The socket of a new slot is parked, in the driver's numbering. One that could not be parked is
+    /// [abandoned](Shard::abandon) instead.
+    pub(crate) fn set_socket(&mut self, id: SlotId, socket: u32) {
+        self.slots[id.index].socket = socket;
     }
 
     /// The set of these matchers and this encoding; one that is made here has its interest set under the
@@ -603,6 +539,9 @@ impl Shard {
         self.fill_from_joiners(batch);
         self.fill_from_behind(batch);
         self.fill_from_topics(batch);
+        // One part's work may be another's, whose turn in this round is over.
+        batch.is_cut_short |=
+            !self.controls.is_empty() || !self.to_serve.is_empty() || !self.joining.is_empty();
         batch.is_cut_short || !batch.sends.is_empty() || !batch.walked.is_empty()
     }
 
@@ -656,6 +595,9 @@ impl Shard {
         }
         let Some(walk) = &self.sets[set].walk else { return };
         let (before, end) = (walk.before, walk.end);
+        if !matches!(outcome, Outcome::Full | Outcome::Failed) {
+            self.counters.deliveries += walk.events as u64;
+        }
         let is_poll = self.sets[set].encoding.transport.is_poll();
         match outcome {
             Outcome::Whole if is_poll => self.answer_sent(index, end),

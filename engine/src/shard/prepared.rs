@@ -159,7 +159,7 @@ impl Prepared {
         end: Offset,
         has_more: bool,
     ) -> Run {
-        if let Some(run) = self.latest_of(encoding, events) {
+        if !has_more && let Some(run) = self.latest_of(encoding, events) {
             return run;
         }
         let answer = Answer {
@@ -175,7 +175,7 @@ impl Prepared {
         };
         let mut bytes = Vec::new();
         transport::encode_answer(&encoding, &answer, &mut bytes);
-        self.keep_latest(encoding, events, bytes)
+        if has_more { Run::new(bytes) } else { self.keep_latest(encoding, events, bytes) }
     }
 
     /// Forgets what was encoded: nobody needs it any more.

@@ -32,6 +32,13 @@ use crate::transport::{Encoding, Transport};
 const HARVEST_MAX: usize = 1_024;
 /// Events that are taken from the channel before sends go on.
 const TAKEN_MAX: usize = 4_096;
+/// How often a shard that ends looks whether its tasks have, and how many times.
+const ENDING_LOOK: Duration = Duration::from_millis(5);
+const ENDING_LOOKS: usize = 100;
+/// Commands that are obeyed in a round.
+const COMMANDS_MAX: usize = 64;
+/// Actions that are done before the clock is looked at.
+const ACTIONS_MAX: usize = 256;
 /// How long the loop goes on without giving the runtime's other tasks a turn.
 const TURN: Duration = Duration::from_millis(2);
 
@@ -63,6 +70,8 @@ pub(crate) struct Local {
     is_woken: Cell<bool>,
     is_stopped: Cell<bool>,
     context: RefCell<Option<Rc<Context>>>,
+    /// The sockets that listen, to be shut at the end.
+    listeners: RefCell<Vec<std::net::TcpStream>>,
     /// Questions to all shards that are not answered yet.
     counts: RefCell<HashMap<u64, Count>>,
     counts_made: Cell<u64>,
@@ -87,6 +96,7 @@ impl Local {
             is_woken: Cell::new(false),
             is_stopped: Cell::new(false),
             context: RefCell::new(None),
+            listeners: RefCell::default(),
             counts: RefCell::new(HashMap::new()),
             counts_made: Cell::new(0),
             started: Instant::now(),
@@ -135,8 +145,31 @@ impl Local {
     }
 
     /// Subscribers of this shard that hear `topic`.
-    pub(crate) fn subscribers_of(&self, topic: &str) -> usize {
-        self.core.borrow().subscribers_of(topic)
+    pub(crate) fn subscribers_of(&self, topic: &Topic) -> usize {
+        self.core.borrow_mut().subscribers_of(topic)
+    }
+
+    /// Lets go of everything: tasks that still talk to somebody have a moment to see that it is over.
+    async fn end(&self) {
+        for listener in self.listeners.borrow_mut().drain(..) {
+            // Wakes the task that accepts, and frees the address.
+            let _ = listener.shutdown(std::net::Shutdown::Both);
+        }
+        for _ in 0..ENDING_LOOKS {
+            monoio::time::sleep(ENDING_LOOK).await;
+            if self.figures().tasks.get() == 0 {
+                break;
+            }
+        }
+        // The context has a way back to here: a circle that keeps all alive.
+        self.context.borrow_mut().take();
+    }
+
+    /// Has a listener shut when the shard ends.
+    pub(crate) fn keep_listener(&self, listener: &std::net::TcpListener) -> std::io::Result<()> {
+        let listener = std::net::TcpStream::from(OwnedFd::from(listener.try_clone()?));
+        self.listeners.borrow_mut().push(listener);
+        Ok(())
     }
 
     /// Whether the loop was told to end.
@@ -181,10 +214,10 @@ impl Local {
     fn park(&self, fd: OwnedFd, slot: SlotId) {
         let mut core = self.core.borrow_mut();
         match self.parked.borrow_mut().add(fd, token(slot)) {
-            Ok(socket) => core.set_socket(slot, Some(socket.0)),
+            Ok(socket) => core.set_socket(slot, socket.0),
             Err(error) => {
                 tracing::warn!(shard = self.number, %error, "a connection could not be parked and is closed");
-                core.set_socket(slot, None);
+                drop(self.shared.admissions.permit(RawPermit(core.abandon(slot))));
             }
         }
         drop(core);
@@ -198,6 +231,18 @@ struct Count {
     sum: u64,
     left: usize,
     waker: Option<Waker>,
+}
+
+/// A question that is forgotten with who asked it.
+struct Asked<'a> {
+    local: &'a Local,
+    question: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.local.counts.borrow_mut().remove(&self.question);
+    }
 }
 
 struct Parking(Rc<Local>);
@@ -232,7 +277,7 @@ impl Park for Parking {
             publish: grant.publish,
             data: grant.data,
             request: subscription.request.map(Rc::from),
-            deflate: subscription.deflate,
+            inflates: subscription.deflate.is_some(),
             leftover: subscription.leftover,
         };
         let slot = self.0.core.borrow_mut().handle_join(join);
@@ -249,7 +294,7 @@ impl Park for Parking {
         for command in commands {
             let topic = topic.clone();
             let ask: Command = Box::new(move |shard: &Rc<Local>| {
-                let found = shard.subscribers_of(topic.as_str()) as u64;
+                let found = shard.subscribers_of(&topic) as u64;
                 let answer: Command = Box::new(move |local: &Rc<Local>| local.add_count(question, found));
                 let _ = shard.shared.commands[asker].send(answer);
             });
@@ -258,7 +303,8 @@ impl Park for Parking {
                 local.add_count(question, 0);
             }
         }
-        Box::pin(std::future::poll_fn(move |context| local.poll_count(question, context)))
+        let asked = Asked { local, question };
+        Box::pin(std::future::poll_fn(move |context| asked.local.poll_count(asked.question, context)))
     }
 
     fn wait_for_request(&self, fd: OwnedFd, permit: Permit) {
@@ -288,11 +334,13 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
         local.core.borrow_mut().handle_tick(local.now_ms());
         let mut has_work = harvest(&local, &mut events);
         has_work |= take(&local, &channel);
-        while let Some(command) = channel.try_command() {
+        for _ in 0..COMMANDS_MAX {
+            let Some(command) = channel.try_command() else { break };
             command(&local);
         }
         has_work |= send(&local, &mut batch, round);
         report(&local, &mut last_gauges);
+        has_work |= local.parked.borrow_mut().has_work();
         if has_work {
             // A real wait on a descriptor that is ready: the other tasks of the runtime have their turn.
             local.eventfd.wake();
@@ -306,6 +354,7 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
         }
         channel.awake();
     }
+    local.end().await;
     Ok(())
 }
 
@@ -368,19 +417,19 @@ fn take(local: &Local, channel: &Receiver<Command>) -> bool {
 /// Sends and acts until nothing is left to do, or the turn is over; whether there is more.
 fn send(local: &Rc<Local>, batch: &mut Batch, round: Instant) -> bool {
     loop {
-        act(local);
+        if act(local) && round.elapsed() > TURN {
+            return true;
+        }
         if !local.core.borrow_mut().poll_batch(batch) {
             break;
         }
         make_sends(local, batch);
         local.core.borrow_mut().handle_batch_sent(batch);
         if round.elapsed() > TURN {
-            act(local);
             return true;
         }
     }
-    act(local);
-    false
+    act(local)
 }
 
 fn make_sends(local: &Local, batch: &mut Batch) {
@@ -407,11 +456,11 @@ fn make_sends(local: &Local, batch: &mut Batch) {
     }
 }
 
-/// Does what the shard asks for.
-fn act(local: &Rc<Local>) {
-    loop {
+/// Does what the shard asks for, so much at a time; whether there is more.
+fn act(local: &Rc<Local>) -> bool {
+    for _ in 0..ACTIONS_MAX {
         let action = local.core.borrow_mut().poll_action();
-        let Some(action) = action else { return };
+        let Some(action) = action else { return false };
         match action {
             Action::WatchWritable { socket, is_on } => {
                 local.parked.borrow_mut().watch_writable(SocketId(socket), is_on);
@@ -440,6 +489,7 @@ fn act(local: &Rc<Local>) {
             }
         }
     }
+    true
 }
 
 /// Calls the application for a subscriber, and sends what it replies.

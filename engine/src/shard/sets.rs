@@ -9,11 +9,16 @@ use super::slots::{NONE, Slots, State};
 use super::walk::Walk;
 use crate::cursor::Offset;
 use crate::interest::MatcherIndex;
-use crate::topic::Matcher;
+use crate::topic::{Matcher, Topic};
 use crate::transport::Encoding;
 
 /// A slot that left a set while a walk ran through its vector.
 pub(crate) const HOLE: u32 = NONE;
+
+/// A topic with fewer sets is looked up again each time.
+const CACHED_FROM: usize = 32;
+/// Topics whose sets are kept.
+const CACHED_MAX: usize = 1_024;
 
 /// Subscribers of the shard with the same matchers and encoding.
 #[derive(Debug)]
@@ -49,8 +54,10 @@ pub(crate) struct Sets {
     free: Vec<u32>,
     by_key: HashMap<(Rc<[Matcher]>, Encoding), u32>,
     index: MatcherIndex<u32>,
-    /// Counts up whenever a set is made or removed, so that who keeps a list of sets sees that it is old.
-    pub(crate) generation: u64,
+    /// The sets of topics that have many of them, until a set is made or removed.
+    cached: HashMap<Topic, Rc<[u32]>>,
+    /// Slots that are behind, in all sets.
+    pub(crate) behind: usize,
 }
 
 impl Sets {
@@ -60,7 +67,8 @@ impl Sets {
             free: Vec::new(),
             by_key: HashMap::new(),
             index: MatcherIndex::default(),
-            generation: 0,
+            cached: HashMap::new(),
+            behind: 0,
         }
     }
 
@@ -102,7 +110,7 @@ impl Sets {
             empty_since: second,
             walked_at: 0,
         });
-        self.generation += 1;
+        self.cached.clear();
         number
     }
 
@@ -112,7 +120,7 @@ impl Sets {
         assert!(set.is_empty(), "only an empty set is removed");
         self.by_key.remove(&(Rc::clone(&set.matchers), set.encoding));
         self.free.push(number);
-        self.generation += 1;
+        self.cached.clear();
         let mut gone = Vec::new();
         for matcher in set.matchers.iter() {
             self.index.remove(matcher, &number);
@@ -132,16 +140,24 @@ impl Sets {
     }
 
     /// The sets of which a matcher names `topic`, each once.
-    pub(crate) fn of_topic(&self, topic: &str) -> Vec<u32> {
+    pub(crate) fn of_topic(&mut self, topic: &Topic) -> Rc<[u32]> {
+        if let Some(sets) = self.cached.get(topic) {
+            return Rc::clone(sets);
+        }
         let mut found = Vec::new();
-        self.index.collect(topic, &mut found);
+        self.index.collect(topic.as_str(), &mut found);
         found.sort_unstable();
         found.dedup();
-        found
+        let sets: Rc<[u32]> = found.into();
+        if sets.len() >= CACHED_FROM && self.cached.len() < CACHED_MAX {
+            self.cached.insert(topic.clone(), Rc::clone(&sets));
+        }
+        sets
     }
 
     /// Puts a slot at the end of the set's list of those behind.
     pub(crate) fn link_behind(&mut self, slots: &mut Slots, number: u32, slot: u32) {
+        self.behind += 1;
         let set = &mut self[number];
         let last = set.behind_last;
         set.behind_last = slot;
@@ -161,6 +177,7 @@ impl Sets {
     /// Takes a slot out of the set's list of those behind.
     pub(crate) fn unlink_behind(&mut self, slots: &mut Slots, slot: u32) {
         let (number, before, after) = (slots[slot].set, slots[slot].index, slots[slot].next);
+        self.behind -= 1;
         let set = &mut self[number];
         set.behind_count -= 1;
         if before == NONE {

@@ -58,6 +58,9 @@ pub(crate) struct Slot {
     pub(crate) beat: u32,
     /// Bytes that a one-way subscriber has sent us.
     pub(crate) input_bytes: u16,
+    /// Answers that say from where on it hears other matchers and are not sent yet: no event goes before
+    /// them.
+    pub(crate) answers_due: u16,
     /// Bits of [`flag`].
     pub(crate) flags: u32,
     pub(crate) state: State,
@@ -101,10 +104,15 @@ pub(crate) mod flag {
     pub(crate) const PONG_MISSED: u32 = 1 << 15;
     /// A `subscribe` command waits for the application's word: no further input is taken.
     pub(crate) const AUTHORIZING: u32 = 1 << 16;
-    /// It is closed as soon as what is half sent is sent.
-    pub(crate) const CLOSE_WHEN_SENT: u32 = 1 << 17;
+    /// It is reset as soon as what is half sent is sent: its transport has no other way to say that more is
+    /// missing.
+    pub(crate) const ABORT_WHEN_SENT: u32 = 1 << 17;
     /// It stands in the list of those whose place is ahead of what the shard has taken.
     pub(crate) const UNSETTLED: u32 = 1 << 18;
+    /// Its messages may be compressed.
+    pub(crate) const INFLATES: u32 = 1 << 21;
+    /// Its end is on its way: nothing more is taken from it.
+    pub(crate) const ENDS: u32 = 1 << 22;
     /// A WebSocket that is closing waits for its peer's close.
     pub(crate) const PEER_CLOSE_DUE: u32 = 1 << 20;
     /// The driver watches for the socket to take bytes again.
@@ -125,6 +133,7 @@ impl Slot {
             deadline: NONE,
             beat: NONE,
             input_bytes: 0,
+            answers_due: 0,
             flags: 0,
             state: State::Free,
         }
@@ -182,6 +191,7 @@ impl Slots {
         assert_eq!(slot.state, State::Free, "a slot in use stood in the free list");
         let (generation, next) = (slot.generation, slot.next);
         slot.next = NONE;
+        slot.flags = 0;
         self.first_free = next;
         self.used += 1;
         SlotId { index, generation }

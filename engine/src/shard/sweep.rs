@@ -5,7 +5,7 @@ use super::control::{Control, Farewell};
 use super::slots::{NONE, State, flag};
 use super::{Closing, Shard};
 use crate::metrics::Ended;
-use crate::transport::{Encoding, Framing, Transport};
+use crate::transport::{Encoding, Format, Framing, Transport};
 
 /// How many slices a second's sweep has.
 const SLICES: u64 = 16;
@@ -24,8 +24,12 @@ pub(super) struct Sweep {
 pub(super) struct Drain {
     from_ms: u64,
     for_ms: u64,
-    /// Slots below are told.
-    told: u32,
+    /// Connections when it began.
+    connections: u64,
+    /// Connections that were told.
+    told: u64,
+    /// Slots below were looked at.
+    next: u32,
 }
 
 impl Shard {
@@ -65,6 +69,11 @@ impl Shard {
         } else if slot.beat != NONE && slot.beat <= second {
             self.beat(index);
         }
+        // Held back while too much waited to be sent.
+        if self.slots[index].flags & (flag::READABLE | flag::RECEIVING) == flag::READABLE {
+            let id = self.slots.id(index);
+            self.receive_if_readable(id);
+        }
     }
 
     /// The time of a slot is over.
@@ -98,7 +107,9 @@ impl Shard {
         let Some(encoding) = self.encoding_of(index) else { return };
         let slot = &mut self.slots[index];
         slot.beat = second + period - jitter;
-        if encoding.transport == Transport::WebSocket && slot.is(flag::STARTED) && !slot.is(flag::HALF_SENT) {
+        // Whose socket takes nothing is not pinged, and whose input is not read cannot answer.
+        let stops = flag::HALF_SENT | flag::UNWRITABLE | flag::AUTHORIZING;
+        if encoding.transport == Transport::WebSocket && slot.is(flag::STARTED) && slot.flags & stops == 0 {
             if slot.is(flag::PONG_MISSED) {
                 self.close(index, Closing::Abort, Ended::Silent);
                 return;
@@ -113,9 +124,15 @@ impl Shard {
             // Events went out lately: they prove as much as a heartbeat would.
             return;
         }
-        // Once in half the retention age at least, the heartbeat says where the subscriber is.
+        // A frame and a stream of envelopes prove that they live by their place alone: white space is nothing
+        // that a page could see. On the others it comes once in half the retention age at least.
+        let says_place = match encoding.transport {
+            Transport::Iframe => true,
+            Transport::Stream => encoding.format == Format::Json,
+            _ => false,
+        };
         let every = (self.config.retention.age_seconds / 2 / u64::from(period)).max(1);
-        let is_place = (u64::from(second / period) + u64::from(index)).is_multiple_of(every);
+        let is_place = says_place || (u64::from(second / period) + u64::from(index)).is_multiple_of(every);
         self.control(index, if is_place { Control::Place } else { Control::Heartbeat });
     }
 
@@ -143,28 +160,33 @@ impl Shard {
         }
     }
 
-    /// Ends all connections in an orderly way, spread over `for_ms`; none is told later than that.
+    /// Ends all connections in an orderly way, spread evenly over `for_ms`; none is told later than that.
     pub(crate) fn handle_drain(&mut self, for_ms: u64) {
-        let from_ms = self.now_ms;
-        self.drain.get_or_insert(Drain { from_ms, for_ms, told: 0 });
+        let (from_ms, connections) = (self.now_ms, self.slots.used() as u64);
+        self.drain.get_or_insert(Drain { from_ms, for_ms, connections, told: 0, next: 0 });
     }
 
     fn go_on_draining(&mut self) {
         let Some(mut drain) = self.drain else { return };
+        if !self.controls.is_empty() {
+            // Who was told is not told again before all of them have heard.
+            return;
+        }
         let passed = self.now_ms - drain.from_ms;
         let capacity = self.slots.capacity();
-        let until = if passed >= drain.for_ms {
-            capacity
+        let due = if passed >= drain.for_ms {
+            // Also those that came in between.
+            drain.next = 0;
+            u64::MAX
         } else {
-            (u64::from(capacity) * passed / drain.for_ms.max(1)) as u32
+            drain.connections * passed / drain.for_ms.max(1)
         };
-        for index in drain.told..until {
-            self.drain_slot(index);
-        }
-        drain.told = until;
-        if until == capacity {
-            // Who came in between is told in the next round.
-            drain.told = 0;
+        while drain.next < capacity && drain.told < due {
+            if self.slots[drain.next].state != State::Free {
+                self.drain_slot(drain.next);
+                drain.told += 1;
+            }
+            drain.next += 1;
         }
         self.drain = Some(drain);
     }

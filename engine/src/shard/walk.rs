@@ -3,6 +3,7 @@
 //! by offset.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::prepared::Run;
@@ -35,6 +36,8 @@ pub(crate) struct Walk {
     pub(crate) count: usize,
     /// All members are visited: waiting joiners are served up to `end`, and so many more may be.
     pub(crate) joiners_left: Option<usize>,
+    /// It stands among the walks that this batch brings to their last member.
+    pub(crate) is_listed: bool,
 }
 
 /// The events of a topic that the shard has taken and not finished.
@@ -48,7 +51,7 @@ pub(crate) struct TopicTurn {
 #[derive(Debug)]
 struct Pass {
     target: Offset,
-    sets: Vec<u32>,
+    sets: Rc<[u32]>,
     next: usize,
 }
 
@@ -84,13 +87,8 @@ impl Shard {
         self.taken = self.taken.max(offset);
         self.has_taken = true;
         let topic = delivery.event.topic().clone();
+        // Whether any set still wants it is found by the topic's turn: one look for all events of a burst.
         if !self.topics.contains_key(&topic) {
-            let is_wanted =
-                self.sets.of_topic(topic.as_str()).iter().any(|&set| self.sets[set].walked < offset);
-            if !is_wanted {
-                delivery.arrears.finish(self.number);
-                return;
-            }
             self.ready.push_back(topic.clone());
         }
         self.unfinished.insert(offset, Arc::clone(&delivery.event));
@@ -159,6 +157,7 @@ impl Shard {
                     self.end_turn();
                 }
                 Turn::Over => {
+                    batch.is_cut_short = true;
                     self.ready.rotate_left(1);
                     self.end_turn();
                 }
@@ -183,7 +182,10 @@ impl Shard {
             if self.turn_sends >= self.pace.turn_sends || self.turn_bytes >= TURN_BYTES_MAX {
                 return Turn::Over;
             }
-            if batch.is_full() || *passed >= PASSED_SETS_MAX {
+            if *passed >= PASSED_SETS_MAX {
+                return Turn::Over;
+            }
+            if batch.is_full() {
                 batch.is_cut_short = true;
                 return Turn::BatchFull;
             }
@@ -231,7 +233,7 @@ impl Shard {
                 return None;
             };
             let target = last.event.offset();
-            turn.pass = Some(Pass { target, sets: self.sets.of_topic(topic.as_str()), next: 0 });
+            turn.pass = Some(Pass { target, sets: self.sets.of_topic(topic), next: 0 });
             return Some((target, None));
         };
         let target = pass.target;
@@ -281,7 +283,7 @@ impl Shard {
             walk.next += 1;
         }
         walk.next = walk.count;
-        if !batch.walked.contains(&number) {
+        if !std::mem::replace(&mut walk.is_listed, true) {
             batch.walked.push(number);
         }
         Pushed::Whole
@@ -330,7 +332,16 @@ impl Shard {
         };
         self.counters.walks += 1;
         let count = set.members.len();
-        let walk = Walk { before, end, events: events.len(), run, next: 0, count, joiners_left: None };
+        let walk = Walk {
+            before,
+            end,
+            events: events.len(),
+            run,
+            next: 0,
+            count,
+            joiners_left: None,
+            is_listed: false,
+        };
         self.sets[number].walk = Some(Box::new(walk));
         true
     }
@@ -343,8 +354,6 @@ impl Shard {
         if walk.next < walk.count || walk.joiners_left.is_some() {
             return;
         }
-        let delivered = set.members.iter().filter(|&&m| m != HOLE).count() * walk.events;
-        self.counters.deliveries += delivered as u64;
         if set.behind_count == 0 {
             self.end_walk(number);
             return;
@@ -404,6 +413,7 @@ impl Shard {
         self.slots[index].set = NONE;
         let second = self.second();
         let set = &mut self.sets[number];
+        self.subscribers[set.encoding.transport as usize] -= 1;
         if set.is_empty() {
             set.empty_since = second;
         }

@@ -135,7 +135,7 @@ impl World {
             publish: Vec::new(),
             data: None,
             request: None,
-            deflate: None,
+            inflates: matches!(framing, crate::transport::Framing::Deflate(_)),
             leftover: Vec::new(),
         };
         let capacity = if self.random.is(30) { 6_000 } else { 40 + self.random.below(1_500) };
@@ -143,7 +143,7 @@ impl World {
         let slot = shard_.core.handle_join(join);
         let socket = shard_.sockets_made;
         shard_.sockets_made += 1;
-        shard_.core.set_socket(slot, Some(socket));
+        shard_.core.set_socket(slot, socket);
         shard_.sockets.insert(socket, Socket::new(token(slot), capacity));
         let decoder = StreamDecoder::new(transport, format, framing);
         let client = &mut self.clients[number];

@@ -195,7 +195,8 @@ impl World {
     fn add_client(&mut self, is_narrow: bool) {
         let list = if is_narrow { [0, 3, 4][self.random.below(3)] } else { self.random.below(LISTS.len()) };
         let matchers: Vec<Matcher> = LISTS[list].iter().map(|m| m.parse().expect("a matcher")).collect();
-        let (transport, format, framing) = match self.random.below(9) {
+        let (transport, format, framing) = match self.random.below(10) {
+            9 => (Transport::Stream, Format::Raw, Framing::Chunked),
             0 => (Transport::Sse, Format::Raw, Framing::Chunked),
             1 => (Transport::Sse, Format::Json, Framing::UntilClose),
             2 => (Transport::Stream, Format::Json, Framing::Chunked),
@@ -315,6 +316,9 @@ impl World {
                     return Err("two sends to one socket in a batch".into());
                 }
                 let bytes = batch.bytes(&batch.sends[at]).to_vec();
+                if bytes.is_empty() {
+                    return Err("a send of nothing".into());
+                }
                 let Some(socket) = shard.sockets.get_mut(&socket) else {
                     return Err("a send to a socket that is closed".into());
                 };
@@ -326,6 +330,8 @@ impl World {
                 };
             }
             shard.core.handle_batch_sent(&mut batch);
+        } else if !shard.core.is_idle() {
+            return Err("nothing to send, though something waits: the loop would sleep".into());
         }
         shard.batch = batch;
         self.tally.slow += std::mem::take(&mut self.shards[number].core.counters.slow);

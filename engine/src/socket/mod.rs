@@ -29,12 +29,16 @@ pub(crate) fn listen(local: Rc<Local>, listener: TcpListener) {
 }
 
 async fn accept(local: Rc<Local>, listener: TcpListener) -> io::Result<()> {
+    local.keep_listener(&listener)?;
     let sleeper = Sleeper::new(listener.as_fd())?;
     let is_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
     // When the process is out of descriptors this one is given up for a moment, to accept and refuse.
     let mut spare = File::open("/dev/null").ok();
     while !local.is_stopped() {
         sleeper.wait().await?;
+        if local.is_stopped() {
+            break;
+        }
         for _ in 0..ACCEPTED_MAX {
             match sys::accept(&listener) {
                 Ok(Some((fd, peer))) => accepted(&local, fd, peer, is_loopback),

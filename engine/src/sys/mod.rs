@@ -214,8 +214,8 @@ impl Backend {
 /// # Errors
 /// A sentence that says what is missing.
 pub(crate) fn probe() -> Result<(), String> {
-    // On a thread of its own: the kernel takes a ring down later, and interrupts whatever system call the thread
-    // that made it is in by then. That is not to be the embedder's.
+    // On a thread of its own: the kernel takes a ring down later, and interrupts whatever system call the
+    // thread that made it is in by then. That is not to be the embedder's.
     let probed = std::thread::Builder::new().name("probe".into()).spawn(ring::probe);
     let probed = probed.map_err(|error| format!("a thread cannot be made: {error}"))?;
     probed.join().unwrap_or_else(|_| Err("the probe panicked".into()))

@@ -1,5 +1,5 @@
-//! What the tests with real sockets share: an engine on a free port of loopback, and blocking clients whose every wait
-//! ends.
+//! What the tests with real sockets share: an engine on a free port of loopback, and blocking clients whose
+//! every wait ends.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 #![allow(unused_macros, unused_imports, reason = "each test takes what it needs")]
@@ -42,8 +42,9 @@ macro_rules! on_both_backings {
 }
 pub(crate) use on_both_backings;
 
-/// An embedder whose answers a request can choose: `?app=STATUS` is refused so, `?app=later` with a `Retry-After`.
-/// Everybody else may hear and publish everything, but for what begins with `secret`. A raw message is echoed.
+/// An embedder whose answers a request can choose: `?app=STATUS` is refused so, `?app=later` with a
+/// `Retry-After`. Everybody else may hear and publish everything, but for what begins with `secret`. A raw
+/// message is echoed.
 pub struct Choosing;
 
 fn refusal(word: &str) -> Refusal {
@@ -495,7 +496,8 @@ pub fn subscribe(hearing: Hearing, query: &str, lines: &str) -> String {
     };
     let v1 = if transport == Transport::WebSocket && format == "json" { V1 } else { "" };
     format!(
-        "GET /events?{query}&transport={}&format={format} HTTP/{version}\r\nHost: localhost\r\n{own}{v1}{lines}\r\n",
+        "GET /events?{query}&transport={}&format={format} HTTP/{version}\r\n\
+         Host: localhost\r\n{own}{v1}{lines}\r\n",
         transport.as_str()
     )
 }

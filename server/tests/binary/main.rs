@@ -1,4 +1,5 @@
-//! The binary as an operator meets it: what it refuses to start with, what it says, who may publish, how it ends.
+//! The binary as an operator meets it: what it refuses to start with, what it says, who may publish, how it
+//! ends.
 
 mod process;
 

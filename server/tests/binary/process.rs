@@ -170,8 +170,8 @@ impl Peer {
         String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
     }
 
-    /// The code of the close frame that the other side sends (RFC 6455 §5.5.1), after what else it sends, and answers it.
-    /// The frames before it must be short.
+    /// The code of the close frame that the other side sends (RFC 6455 §5.5.1), after what else it sends, and
+    /// answers it. The frames before it must be short.
     pub fn close_code(&mut self) -> Option<u16> {
         self.read_until("\r\n\r\n");
         loop {

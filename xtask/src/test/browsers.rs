@@ -22,7 +22,7 @@ pub(super) fn run(root: &Path, tally: &mut Tally) {
     let flags = letting_in(&format!("http://{pages}"));
     scripts::run_each(root, "browsers", tally, |runner, script, tally| {
         for browser in BROWSERS {
-            runner.run(script, &[browser, &port], &flags, tally);
+            runner.run(script, browser, &[browser, &port], &flags, tally);
         }
     });
 }

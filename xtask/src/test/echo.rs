@@ -16,7 +16,7 @@ pub(super) fn is_for(script: &Path) -> bool {
 }
 
 pub(super) fn run(root: &Path, runner: &Runner, script: &Path, tally: &mut Tally) {
-    runner.judge(script, &[], tally, |name| {
+    runner.judge(script, "", tally, |name| {
         let mut echo = Echo::start(&build(root)?)?;
         let ended = step::run(name, &mut runner.command(script, &echo.url, &[]), LIMIT);
         if !ended.is_ok {

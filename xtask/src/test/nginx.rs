@@ -26,7 +26,7 @@ pub(super) fn run(root: &Path, tally: &mut Tally) {
         }
     };
     scripts::run_each(root, "nginx", tally, |runner, script, tally| {
-        runner.judge(script, &[], tally, |name| {
+        runner.judge(script, "", tally, |name| {
             let address = free_address()?;
             let url = format!("http://{address}");
             // Pages come from nginx's address now.

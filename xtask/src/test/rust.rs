@@ -17,19 +17,22 @@ pub(super) fn run(root: &Path, tally: &mut Tally) {
     add(tally, "rust", &ended);
 }
 
-/// The tests that loom runs through every order of steps. The flag would rebuild everything, so they have a
-/// target folder of their own.
+/// The tests that loom runs through every order of steps: those in modules called `models`. The flag would
+/// rebuild everything, so they have a target folder of their own.
 pub(super) fn run_loom(root: &Path, tally: &mut Tally) {
     let mut command = Command::new(env!("CARGO"));
     command
-        .args(["test", "--package", "stentor", "--lib", "--target-dir", "target/loom", "loom"])
+        .args(["test", "--package", "stentor", "--lib", "--target-dir", "target/loom", "models::"])
         .env("RUSTFLAGS", "--cfg loom")
+        // Compiling is most of the work here: loom itself stays optimised, as every dependency is.
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .current_dir(root);
     let ended = step::run("loom", &mut command, 20 * MINUTE);
     let before = tally.passed + tally.failed;
     add(tally, "loom", &ended);
     if ended.is_ok && tally.passed + tally.failed == before {
-        tally.fail("loom: there is no test whose name has `loom`");
+        tally.fail("loom: there is no test in a module called `models`");
     }
 }
 

@@ -37,12 +37,20 @@ impl Runner {
     pub(super) fn server(&self, name: &str, flags: &[String]) -> Result<Server, String> {
         let folder = self.root.join("target/xtask");
         std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-        Server::start(&self.binary, flags, &folder.join(format!("{}.log", name.replace(['/', ' '], "-"))))
+        let log: String = name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+        Server::start(&self.binary, flags, &folder.join(log + ".log"))
     }
 
-    /// Runs `script` with a server of its own, which is started with `flags`.
-    pub(super) fn run(&self, script: &Path, words: &[&str], flags: &[String], tally: &mut Tally) {
-        self.judge(script, words, tally, |name| {
+    /// Runs `script` with a server of its own, started with `flags`. `label` tells apart what is one script.
+    pub(super) fn run(
+        &self,
+        script: &Path,
+        label: &str,
+        words: &[&str],
+        flags: &[String],
+        tally: &mut Tally,
+    ) {
+        self.judge(script, label, tally, |name| {
             let server = self.server(name, flags)?;
             let ended = step::run(name, &mut self.command(script, &server.base_url(), words), LIMIT);
             if !ended.is_ok {
@@ -54,15 +62,15 @@ impl Runner {
         });
     }
 
-    /// Counts `script` by what `work`, which is given its name, says of it.
+    /// Counts `script`, called after itself and `label`, by what `work` says of it.
     pub(super) fn judge(
         &self,
         script: &Path,
-        words: &[&str],
+        label: &str,
         tally: &mut Tally,
         work: impl FnOnce(&str) -> Result<(), String>,
     ) {
-        let name = self.name(script, words);
+        let name = self.name(script, label);
         let result = work(&name);
         if let Err(reason) = &result {
             println!("── {name}: FAILED ({reason})");
@@ -81,20 +89,20 @@ impl Runner {
     }
 
     /// The name of a test in the output.
-    fn name(&self, script: &Path, words: &[&str]) -> String {
+    fn name(&self, script: &Path, label: &str) -> String {
         let path = script.strip_prefix(&self.root).unwrap_or(script).to_string_lossy().into_owned();
-        std::iter::once(path.as_str()).chain(words.iter().copied()).collect::<Vec<_>>().join(" ")
+        if label.is_empty() { path } else { format!("{path} ({label})") }
     }
 }
 
-/// The scripts of `tests/clients`.
+/// The scripts of `tests/clients`, with connections parked in rings and then with epoll.
 pub(super) fn run_clients(root: &Path, tally: &mut Tally) {
     run_each(root, "clients", tally, |runner, script, tally| {
         if echo::is_for(script) {
-            echo::run(root, runner, script, tally);
-        } else {
-            runner.run(script, &[], &[], tally);
+            return echo::run(root, runner, script, tally);
         }
+        runner.run(script, "", &[], &[], tally);
+        runner.run(script, "epoll", &[], &["--set=io_uring=false".into()], tally);
     });
 }
 
@@ -180,6 +188,7 @@ mod tests {
         let arguments = |path: &str| vec![path.to_owned(), "http://a".into(), "firefox".into()];
         assert_eq!(words("/p/t/a.mjs"), ("node".into(), arguments("/p/t/a.mjs")));
         assert_eq!(words("/p/t/a.py"), ("/p/python3".into(), arguments("/p/t/a.py")));
-        assert_eq!(runner.name(Path::new("/p/t/a.py"), &["firefox"]), "t/a.py firefox");
+        assert_eq!(runner.name(Path::new("/p/t/a.py"), "firefox"), "t/a.py (firefox)");
+        assert_eq!(runner.name(Path::new("/p/t/a.py"), ""), "t/a.py");
     }
 }

@@ -146,8 +146,8 @@ pub(super) fn free_address() -> Result<SocketAddr, String> {
 }
 
 /// The flags that let pages of `origin` in.
-pub(super) fn letting_in(origin: &str) -> [String; 4] {
-    ["--set".into(), format!("cors.origins={origin}"), "--set".into(), "cors.credentials=true".into()]
+pub(super) fn letting_in(origin: &str) -> [String; 2] {
+    [format!("--set=cors.origins={origin}"), "--set=cors.credentials=true".into()]
 }
 
 /// The address in a line such as `listening on http://127.0.0.1:8080 (2 shards)`.
