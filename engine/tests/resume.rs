@@ -154,16 +154,28 @@ fn connections_cut_anywhere_resume_where_they_were(backing: Backing) {
     };
     let publishing = {
         let (publisher, truth) = (engine.publisher(), Arc::clone(&truth));
-        std::thread::spawn(move || publish_all(&publisher, &truth, 4_000))
+        // In bursts, so that there are many connections meanwhile.
+        std::thread::spawn(move || {
+            for _ in 0..40 {
+                publish_all(&publisher, &truth, 100);
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        })
     };
     let mut mover = Mover::new(&engine, start);
+    let is_done = |mover: &Mover| {
+        publishing.is_finished() && mover.checker.missing(start.epoch, &truth.lock().unwrap()).is_none()
+    };
     for round in 0..120 {
+        if is_done(&mover) {
+            break;
+        }
         let hearing = MOVES[random(6) as usize];
         mover.checker.hearing = hearing;
         mover.checker.reconnected(true);
         let mut listener = Listener::on(Client::new(address(&engine)), hearing);
         listener.request(&mover.query(), "");
-        let mut left = random(30_000) as usize;
+        let mut left = 1 + random(3);
         while left > 0 && listener.read() {
             let items = std::mem::take(&mut listener.items);
             for item in items {
@@ -172,10 +184,8 @@ fn connections_cut_anywhere_resume_where_they_were(backing: Backing) {
                     listener.request(&mover.query(), "");
                 }
             }
-            left = left.saturating_sub(4096);
-            let is_done = publishing.is_finished()
-                && mover.checker.missing(start.epoch, &truth.lock().unwrap()).is_none();
-            if is_done {
+            left -= 1;
+            if is_done(&mover) {
                 break;
             }
         }
@@ -189,4 +199,5 @@ fn connections_cut_anywhere_resume_where_they_were(backing: Backing) {
     let is_all = |mover: &Mover| mover.checker.missing(start.epoch, &truth.lock().unwrap()).is_none();
     mover.hear(MOVES[1], u64::MAX >> 1, &truth, &is_all);
     assert_eq!((mover.checker.events, mover.checker.gaps), (3_000, 0), "{} moves", mover.moves);
+    assert!(mover.moves >= 10, "only {} connections", mover.moves);
 }
