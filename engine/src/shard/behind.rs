@@ -21,6 +21,8 @@ use crate::transport::{self, Answer, Encoding, Ending, Gap};
 /// Reads of the log that `latest` makes at most to find the newest event of each topic.
 const LATEST_READS_MAX: usize = 1_024;
 
+/// A run for one that is served from the log is not made longer than this by a further event.
+const CATCH_UP_BYTES_MAX: usize = 64 << 10;
 /// Joiners of one walk that are looked at in a fill, those that take nothing included.
 const JOINERS_LOOKED_AT: usize = 4_096;
 
@@ -39,7 +41,7 @@ pub(super) struct Served {
 
 /// What there is to send to one that is behind.
 enum Next {
-    Send(Vec<u8>, Served),
+    Send(Run, Served),
     /// Nothing; its place moves.
     Level(Offset),
     /// Its policy ends it.
@@ -168,8 +170,7 @@ impl Shard {
                 self.end_when_sent(index);
             }
             Next::Close => self.control(index, Control::End(Farewell::Slow)),
-            Next::Send(bytes, served) => {
-                let run = Run::new(bytes);
+            Next::Send(run, served) => {
                 let number = batch.run(&run);
                 let slot = &mut self.slots[index];
                 slot.put(flag::IN_BATCH, true);
@@ -188,13 +189,19 @@ impl Shard {
         let old = self.extra_of(index).and_then(|extra| extra.old);
         let is_poll = encoding.transport.is_poll();
         let until = position.max(place);
+        // Then everybody gets one event at a time, whose bytes are shared and so held once, and nobody is reset.
+        let is_tight = self.is_memory_tight();
         let read = if position > place || old.is_some() {
-            let events_max = if is_poll {
-                usize::from(encoding.limit).max(1)
+            let (events_max, bytes_max) = if is_poll {
+                (usize::from(encoding.limit).max(1), RUN_BYTES_MAX)
+            } else if is_tight {
+                (1, 1)
+            } else if events_min > 1 {
+                (self.pace.run_events.max(events_min), RUN_BYTES_MAX)
             } else {
-                self.pace.run_events.max(events_min)
+                (self.pace.run_events, CATCH_UP_BYTES_MAX)
             };
-            self.sequencer.read(&self.sets[number].matchers, place, until, events_max, RUN_BYTES_MAX)
+            self.sequencer.read(&self.sets[number].matchers, place, until, events_max, bytes_max)
         } else {
             Read {
                 events: Vec::new(),
@@ -234,7 +241,14 @@ impl Shard {
             if gap.is_none() && read.events.is_empty() {
                 return Next::Level(end);
             }
-            return Next::Send(self.answer(encoding, gap, &read.events, end, read.has_more), served);
+            let answer = self.answer(encoding, gap, &read.events, end, read.has_more);
+            return Next::Send(Run::new(answer), served);
+        }
+        let has_prefix = gap.is_some() || !self.slots[index].is(flag::STARTED);
+        if is_tight && has_prefix && !read.events.is_empty() {
+            let place = gap.as_ref().map_or(place, |gap| gap.cursor.offset.max(place));
+            let served = Served { end: place, events: 0, has_more: true, ..served };
+            return self.stream_bytes(index, encoding, gap, &[], served);
         }
         self.stream_bytes(index, encoding, gap, &read.events, served)
     }
@@ -284,14 +298,18 @@ impl Shard {
             && transport::encode_gap(&encoding, gap, &mut bytes) == Ending::Close
         {
             served.is_last = true;
-            return if bytes.is_empty() { Next::Last } else { Next::Send(bytes, served) };
+            return if bytes.is_empty() { Next::Last } else { Next::Send(Run::new(bytes), served) };
         }
         match events {
-            [] => {}
-            _ if bytes.is_empty() => bytes = self.prepared.run(encoding, events).bytes().to_vec(),
-            _ => bytes.extend_from_slice(self.prepared.run(encoding, events).bytes()),
+            [] if bytes.is_empty() => Next::Level(served.end),
+            [] => Next::Send(Run::new(bytes), served),
+            // The bytes of all who are at the same place, counted once if they stay half sent.
+            _ if bytes.is_empty() => Next::Send(self.prepared.run(encoding, events), served),
+            _ => {
+                bytes.extend_from_slice(self.prepared.run(encoding, events).bytes());
+                Next::Send(Run::new(bytes), served)
+            }
         }
-        if bytes.is_empty() { Next::Level(served.end) } else { Next::Send(bytes, served) }
     }
 
     /// Policy `latest`: a gap that carries the subscriber's own place, then the newest event of each topic,
@@ -469,15 +487,27 @@ impl Shard {
         }
     }
 
+    fn held_bytes(&self) -> usize {
+        self.sequencer.held_bytes().load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn held_bytes_max(&self) -> usize {
+        self.config.retention.all_bytes / 100 * usize::from(self.config.limits.half_sent_percent)
+    }
+
+    /// Whether half-sent runs hold half of what they may.
+    fn is_memory_tight(&self) -> bool {
+        self.held_bytes() > self.held_bytes_max() / 2
+    }
+
     /// Half-sent runs hold memory that the log's limit counts: past a share of it the one that is slow
     /// longest is reset.
     pub(super) fn bound_half_sent(&mut self) {
         if self.half_sent.is_empty() {
             return;
         }
-        let limit = self.config.retention.all_bytes / 100 * usize::from(self.config.limits.half_sent_percent);
         for _ in 0..16 {
-            if self.sequencer.held_bytes().load(std::sync::atomic::Ordering::Relaxed) <= limit {
+            if self.held_bytes() <= self.held_bytes_max() {
                 return;
             }
             let Some(index) = self.half_sent.iter().min_by_key(|(_, half)| half.since).map(|(&i, _)| i)

@@ -81,7 +81,7 @@ impl Shard {
         self.slots[index].deadline = NONE;
         match self.slots[index].state {
             State::Idle => self.close(index, Closing::Graceful, Ended::Closed),
-            State::Closing => self.close(index, Closing::Abort, Ended::Closed),
+            State::Closing => self.close(index, Closing::Graceful, Ended::Closed),
             State::Behind | State::Member => {
                 let is_poll = self.encoding_of(index).is_some_and(|e| e.transport.is_poll());
                 let control = if is_poll { Control::EmptyAnswer } else { Control::End(Farewell::MaxAge) };

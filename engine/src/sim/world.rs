@@ -138,7 +138,7 @@ impl World {
         config.retention.age_seconds = if random.is(30) { 2 } else { 300 };
         config.retention.all_bytes = if random.is(30) { 2_500 } else { 1 << 20 };
         config.retention.topics = if random.is(30) { 3 } else { 100 };
-        config.limits.half_sent_percent = 100;
+        config.limits.half_sent_percent = if random.is(70) { 100 } else { 10 };
         config.limits.channel_events = 1 + random.below(6);
         config.limits.batch_lines = 1;
         config.limits.arrears = if random.is(50) { 0 } else { 1 + random.below(4) };
