@@ -35,7 +35,8 @@ pub trait App: Send + Sync + 'static {
         async { Err(Refusal::new(403, "publishing is not open here")) }
     }
 
-    /// Answers a request for a path that is not the engine's; `None` is a 404.
+    /// Answers a request for any path but the resource itself ([`crate::Config::path`]). `None` leaves it to
+    /// the engine, which knows `/health`, `/ready` and `/topics/T`, and answers 404 to the rest.
     fn request(&self, request: &Request<'_>) -> impl Future<Output = Option<Response>> {
         let _ = request;
         async { None }
@@ -157,6 +158,33 @@ impl Admission {
     pub fn publishing(mut self, matchers: Vec<Matcher>) -> Self {
         if let Self::Admit(grant) = &mut self {
             grant.publish = matchers;
+        }
+        self
+    }
+
+    /// Lets it begin somewhere else than it asked.
+    #[must_use]
+    pub fn starting(mut self, start: Start) -> Self {
+        if let Self::Admit(grant) = &mut self {
+            grant.start = Some(start);
+        }
+        self
+    }
+
+    /// Ends it after so many seconds, whatever the configuration says.
+    #[must_use]
+    pub fn for_seconds(mut self, seconds: u32) -> Self {
+        if let Self::Admit(grant) = &mut self {
+            grant.max_age_seconds = Some(seconds);
+        }
+        self
+    }
+
+    /// Says what happens when it is too slow, whatever the configuration says.
+    #[must_use]
+    pub fn when_slow(mut self, policy: SlowPolicy) -> Self {
+        if let Self::Admit(grant) = &mut self {
+            grant.slow_policy = Some(policy);
         }
         self
     }
