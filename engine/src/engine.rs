@@ -344,8 +344,18 @@ impl Engine {
         for command in &self.shared.commands {
             let _ = command.send(Box::new(move |local| local.drain(spread)));
         }
+        // Whoever does not read, or does not end its request, is reset before the time is over.
+        let cut_after = within.saturating_sub((within / 4).min(Duration::from_secs(1)));
+        let mut is_cut = false;
         let mut left = self.shared.admissions.connections();
         while left > 0 && begun.elapsed() < within {
+            if !is_cut && begun.elapsed() >= cut_after {
+                is_cut = true;
+                tracing::warn!(connections = left, "the drain time is nearly over: what is left is reset");
+                for command in &self.shared.commands {
+                    let _ = command.send(Box::new(|local| local.cut()));
+                }
+            }
             std::thread::sleep(Duration::from_millis(10));
             left = self.shared.admissions.connections();
         }

@@ -162,6 +162,11 @@ impl Sequencer {
         self.epoch
     }
 
+    /// The clock's time, in seconds since 1970.
+    pub(crate) fn now_seconds(&self) -> u64 {
+        (self.clock)() / 1_000
+    }
+
     /// The newest offset, without the lock. It is stored last: each event up to it is in the log and in the
     /// channels.
     pub(crate) fn head(&self) -> Offset {

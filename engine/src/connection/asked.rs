@@ -10,7 +10,7 @@ use super::request::OwnedRequest;
 use crate::config::Config;
 use crate::cursor::{Cursor, CursorError, Start};
 use crate::error::{Problem, Refusable};
-use crate::metrics::Malformed;
+use crate::metrics::{Malformed, Refused};
 use crate::topic::Matcher;
 use crate::transport::{Format, Transport};
 
@@ -180,6 +180,10 @@ fn start_of(request: &OwnedRequest, transport: Transport) -> Refusable<(Start, &
     let tags = if transport.is_poll() { tags_of(request)? } else { Vec::new() };
     // An empty one is none: so the event stream's rules have it, and so clients send it that have seen no id
     // yet.
+    if request.headers_named("last-event-id").count() > 1 {
+        let detail = "Last-Event-ID stands more than once";
+        return Err(Box::new(Problem::new(400, Refused::BadRequest, detail).field("Last-Event-ID")));
+    }
     if let Some(id) = request.header("last-event-id").filter(|id| !id.is_empty()) {
         return Ok((Start::After(cursor_of("Last-Event-ID", id)?), "Last-Event-ID", tags));
     }

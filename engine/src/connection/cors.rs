@@ -33,6 +33,9 @@ impl<'a> Standing<'a> {
     /// Judges `request`, which was sent to `authority`.
     pub(super) fn of(cors: &Cors, request: &'a OwnedRequest, authority: Option<&str>) -> Self {
         let Some(origin) = request.header("origin") else { return Self::Unknown };
+        if request.headers_named("origin").count() > 1 {
+            return Self::Foreign(origin);
+        }
         if is_listed(cors, origin) {
             Self::Listed(origin)
         } else if is_own(request, origin, authority) {

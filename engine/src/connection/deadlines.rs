@@ -23,6 +23,8 @@ struct Waits {
     free: Vec<usize>,
     /// Whether the task runs.
     is_watched: bool,
+    /// Nothing is waited for any more.
+    is_over: bool,
 }
 
 struct Wait {
@@ -43,7 +45,7 @@ impl Deadlines {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            if Instant::now() >= deadline {
+            if self.0.borrow().is_over || Instant::now() >= deadline {
                 return Poll::Ready(Err(Elapsed));
             }
             match &place {
@@ -53,6 +55,16 @@ impl Deadlines {
             Poll::Pending
         })
         .await
+    }
+
+    /// Has every wait, also one that is yet to begin, be over at once.
+    pub(super) fn end(&self) {
+        let wakers: Vec<Waker> = {
+            let mut waits = self.0.borrow_mut();
+            waits.is_over = true;
+            waits.waits.iter().flatten().map(|wait| wait.waker.clone()).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn wait(&self, deadline: Instant, waker: Waker) -> Place<'_> {
@@ -106,7 +118,7 @@ async fn watch(deadlines: Deadlines) {
             let mut waits = deadlines.0.borrow_mut();
             if waits.free.len() == waits.waits.len() {
                 // A burst leaves no memory behind.
-                *waits = Waits::default();
+                *waits = Waits { is_over: waits.is_over, ..Waits::default() };
                 return;
             }
             let is_due = |wait: &&Wait| wait.deadline <= now;

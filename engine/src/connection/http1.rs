@@ -32,6 +32,29 @@ pub(super) struct Conversation {
     /// Publishes that are still allowed; made with the first.
     pub(super) publishes: Option<Bucket>,
     pub(super) out: Vec<u8>,
+    /// A refusal of the head that was read last has no body.
+    pub(super) refuses_head: bool,
+}
+
+/// Bytes of an answer, counted while they are being sent.
+struct Sending {
+    context: Rc<Context>,
+    bytes: usize,
+}
+
+impl Sending {
+    fn new(context: &Rc<Context>, bytes: usize) -> Self {
+        let sending = &context.local.sending;
+        sending.set(sending.get() + bytes);
+        Self { context: Rc::clone(context), bytes }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let sending = &self.context.local.sending;
+        sending.set(sending.get() - self.bytes);
+    }
 }
 
 /// A request whose head has come.
@@ -140,6 +163,7 @@ impl Conversation {
             Some(permit) => permit.peer(),
             None => ([0, 0, 0, 0], 0).into(),
         };
+        let head_is_head = head.method == "HEAD";
         // The head is whole, so what is wrong with the target's encoding does not end the connection.
         let (fault, path, query) = match (path, query) {
             (Ok(path), Ok(query)) => (None, path, query),
@@ -154,6 +178,7 @@ impl Conversation {
             keeps_alive: head.keeps_alive,
             expects_continue: head.expects_continue,
         };
+        self.refuses_head = head_is_head;
         self.socket.buffer.drain(..used);
         match fault {
             Some(problem) => Err(Box::new(problem.closing())),
@@ -185,7 +210,9 @@ impl Conversation {
     pub(super) async fn send_out(&mut self, status: u16, keeps_alive: bool) -> Next {
         self.figures().responses(StatusClass::of(status)).add(1);
         let out = std::mem::take(&mut self.out);
+        let sending = Sending::new(&self.context, out.len());
         let is_sent = self.socket.send_all(&out).await;
+        drop(sending);
         // A small buffer serves the next answer, a large one does not stay.
         if out.capacity() <= BODY_READ_BYTES {
             self.out = out;

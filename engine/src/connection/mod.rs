@@ -62,6 +62,8 @@ pub(crate) struct Local {
     deadlines: Deadlines,
     /// Connections that are being refused.
     refusing: Cell<usize>,
+    /// Bytes of answers that are being sent.
+    sending: Cell<usize>,
     /// How old cursors are.
     heads: RefCell<poll::Heads>,
     /// The state of the jitter; 0 before the first use.
@@ -69,6 +71,11 @@ pub(crate) struct Local {
 }
 
 impl Local {
+    /// Has every wait of the shard's tasks be over at once, now and from here on: the time to drain is.
+    pub(crate) fn end_waits(&self) {
+        self.deadlines.end();
+    }
+
     /// Good enough to spread things (xorshift64*).
     fn random(&self) -> u64 {
         let mut state = self.jitter.get();
@@ -86,6 +93,12 @@ impl Local {
 impl Context {
     fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether answers that peers do not read hold as much memory as half-sent events may.
+    fn is_sending_too_much(&self) -> bool {
+        let max = self.config.retention.all_bytes / 100 * usize::from(self.config.limits.half_sent_percent);
+        self.local.sending.get() > max
     }
 
     /// A reconnection time, jittered so that those who were sent away together do not come back together; at

@@ -10,11 +10,12 @@ use super::answer::Answer;
 use super::cors::{self, Standing};
 use super::http1::{Conversation, Incoming, Next};
 use super::publish::{Bucket, Publishing};
-use crate::app::Response;
+use crate::app::{Admission, Response};
 use crate::error::{Problem, Refusable};
 use crate::metrics::Refused;
 use crate::publish::Publisher;
-use crate::topic::Topic;
+use crate::topic::{Matcher, Topic};
+use crate::transport::Transport;
 
 /// Methods that exist (RFC 9110 §9, RFC 5789); what is none of them is not implemented rather than not
 /// allowed.
@@ -26,6 +27,9 @@ const RESOURCE_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 
 const TOPICS: &str = "/topics/";
+
+/// Bytes of a body that is read for the embedder's routes, before anybody was asked whether it may come.
+const APP_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The answer to `GET /topics/T`.
 #[derive(Serialize)]
@@ -110,6 +114,10 @@ impl Conversation {
             }
             body => body?,
         };
+        if self.context.is_draining() {
+            // Its subscribers may be gone already, and the log goes with the process.
+            return Err(Failed::Continue(Box::new(Problem::draining())));
+        }
         let publisher = Publisher::new(self.context.sequencer.clone());
         let answer = publishing.publish(body, &publisher, &config.limits);
         answer.map(Answer::json).map_err(ControlFlow::Continue)
@@ -162,7 +170,7 @@ impl Conversation {
             _ => {}
         }
         let answer = match path.strip_prefix(TOPICS) {
-            Some(topic) => self.topic(topic).await?,
+            Some(topic) => self.topic(incoming, topic).await?,
             None if path == "/health" => Answer::json("{\"status\":\"ok\"}\n"),
             None if path == "/ready" && self.context.is_draining() => {
                 return Err(Box::new(Problem::draining()));
@@ -178,7 +186,10 @@ impl Conversation {
 
     /// What the embedder answers, if anything; `Break` if the connection is over before it could be asked.
     async fn ask_app(&mut self, incoming: &mut Incoming) -> Refusable<Option<ControlFlow<(), Response>>> {
-        let bytes_max = self.context.config.limits.event_bytes;
+        if matches!(&*incoming.request.method, "GET" | "HEAD") {
+            self.check_no_body(incoming)?;
+        }
+        let bytes_max = self.context.config.limits.event_bytes.min(APP_BODY_BYTES_MAX);
         let body = match self.read_body(incoming, bytes_max).await {
             Ok(body) => body,
             Err(Failed::Break(())) => return Ok(Some(ControlFlow::Break(()))),
@@ -188,10 +199,15 @@ impl Conversation {
         Ok(app.request(&incoming.request.with_body(&body)).await.map(ControlFlow::Continue))
     }
 
-    /// Who hears a topic, and what the log has of it.
-    async fn topic(&mut self, topic: &str) -> Refusable<Answer> {
+    /// Who hears a topic, and what the log has of it: for whoever may subscribe to it.
+    async fn topic(&mut self, incoming: &Incoming, topic: &str) -> Refusable<Answer> {
         let topic = Topic::new(topic)?;
         let context = self.context.clone();
+        let matchers = [Matcher::from(topic.clone())];
+        let request = incoming.request.subscribing(&matchers, Transport::Poll);
+        if let Admission::Refuse(refusal) = context.app.subscribe(&request).await {
+            return Err(refusal.into());
+        }
         let subscribers = context.park.subscribers_of(&topic).await;
         let info = context.sequencer.topic(topic.as_str());
         let cursor = |offset| context.sequencer.cursor(offset).to_string();

@@ -51,11 +51,12 @@ pub(crate) async fn refuse(context: Rc<Context>, socket: OwnedFd, reason: Admiss
     }
     refusing.set(refusing.get() + 1);
     let mut conversation = Conversation::new(&context, socket, None, Vec::new());
-    match conversation.next_head(REFUSING).await {
-        Ok(mut incoming) => {
+    let deadline = std::time::Instant::now() + REFUSING;
+    match context.local.deadlines.within(deadline, conversation.next_head(REFUSING)).await {
+        Ok(Ok(mut incoming)) => {
             conversation.refuse_as_asked(&mut incoming, &problem).await;
         }
-        Err(_) => conversation.count(&problem),
+        Ok(Err(_)) | Err(_) => conversation.count(&problem),
     }
     conversation.socket.close().await;
     refusing.set(refusing.get() - 1);
@@ -87,6 +88,7 @@ impl Conversation {
             permit,
             publishes: None,
             out: Vec::new(),
+            refuses_head: false,
         }
     }
 
@@ -107,8 +109,12 @@ impl Conversation {
     async fn refuse_head(mut self, problem: &Problem) {
         self.count(problem);
         self.figures().responses(StatusClass::of(problem.status)).add(1);
-        let manner =
-            super::answer::Manner { is_http10: false, is_head: false, keeps_alive: false, extra_head: "" };
+        let manner = super::answer::Manner {
+            is_http10: false,
+            is_head: self.refuses_head,
+            keeps_alive: false,
+            extra_head: "",
+        };
         self.out.clear();
         Answer::from(problem).encode(&manner, &mut self.out);
         let out = std::mem::take(&mut self.out);

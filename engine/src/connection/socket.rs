@@ -93,6 +93,8 @@ impl Socket {
 
     /// Sends all of `bytes`; false if the connection is broken, or the peer takes nothing for too long.
     pub(super) async fn send_all(&mut self, mut bytes: &[u8]) -> bool {
+        // For all of it: who takes a byte now and then does not hold it for ever.
+        let deadline = Instant::now() + self.stalled;
         while !bytes.is_empty() && !self.is_broken {
             self.operations += 1;
             match self.stream.send(bytes) {
@@ -100,7 +102,6 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.operations = 0;
-                    let deadline = Instant::now() + self.stalled;
                     let is_ready = self.deadlines.within(deadline, self.stream.writable()).await;
                     self.is_broken = !matches!(is_ready, Ok(Ok(())));
                 }

@@ -92,6 +92,10 @@ impl Conversation {
         self.check_no_body(incoming)?;
         let admitted = admit(&self.context, incoming, handshake).await?;
         if admitted.asked.transport.is_poll() {
+            if self.context.is_sending_too_much() {
+                let detail = "too many answers wait for peers that do not read them";
+                return Err(Box::new(Problem::new(503, Refused::Busy, detail).retry_after(1)));
+            }
             return Ok(self.poll(incoming, admitted).await);
         }
         let head = self.stream_head(incoming, &admitted, handshake)?;

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use stentor_protocol::h1::response::ImfFixdate;
 
 use super::control::{Control, Farewell};
-use super::prepared::Run;
+use super::prepared::{HeadVariant, Run};
 use super::slots::{NONE, SlotId, State, flag};
 use super::walk::RUN_BYTES_MAX;
 use super::{Batch, Closing, HalfSent, Outcome, Purpose, Shard};
@@ -346,6 +347,14 @@ impl Shard {
         self.stream_bytes(index, encoding, Some(gap), &events, served)
     }
 
+    /// What the answers of an encoding carry, with the time (RFC 9110 §6.6.1).
+    pub(super) fn answer_head(&self, encoding: Encoding) -> HeadVariant {
+        let mut head = self.heads.get(encoding.head).cloned().unwrap_or_default();
+        let now = ImfFixdate::from_unix(self.sequencer.now_seconds());
+        head.lines = format!("{}Date: {now}\r\n", head.lines).into();
+        head
+    }
+
     /// A whole answer of a poll.
     pub(super) fn answer(
         &self,
@@ -355,7 +364,7 @@ impl Shard {
         end: Offset,
         has_more: bool,
     ) -> Vec<u8> {
-        let head = self.heads.get(encoding.head).cloned().unwrap_or_default();
+        let head = self.answer_head(encoding);
         let answer = Answer {
             gap,
             events,

@@ -138,6 +138,13 @@ impl Local {
         self.wake();
     }
 
+    /// Ends what is left at the end of a drain, in whatever state it is.
+    pub(crate) fn cut(&self) {
+        self.context().local.end_waits();
+        self.core.borrow_mut().handle_cut();
+        self.wake();
+    }
+
     /// Ends the loop.
     pub(crate) fn stop(&self) {
         self.is_stopped.set(true);

@@ -191,6 +191,13 @@ impl Shard {
         self.drain = Some(drain);
     }
 
+    /// The time to drain is over: who is left is reset.
+    pub(crate) fn handle_cut(&mut self) {
+        for index in 0..self.slots.capacity() {
+            self.close(index, Closing::Abort, Ended::Drain);
+        }
+    }
+
     fn drain_slot(&mut self, index: u32) {
         if self.extra_of(index).is_some_and(|extra| !extra.waiting.is_empty()) {
             // It is told once, when what is half sent is sent.

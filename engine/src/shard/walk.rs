@@ -324,7 +324,7 @@ impl Shard {
         let run = if set.members.is_empty() {
             Run::new(Vec::new())
         } else if encoding.transport.is_poll() {
-            let mut head = self.heads.get(encoding.head).cloned().unwrap_or_default();
+            let mut head = self.answer_head(encoding);
             head.keeps_alive &= self.drain.is_none();
             self.prepared.answer(encoding, &head, &events, end, has_more)
         } else {
