@@ -137,6 +137,10 @@ fn a_subscriber_moves_through_all_transports_with_one_cursor(backing: Backing) {
     assert_eq!((mover.checker.events, mover.checker.gaps), (EVENTS * 3 / 4, 0), "{} moves", mover.moves);
 }
 
+/// Bursts of events, and how many there are in one.
+const BURSTS: u64 = 40;
+const BURST: u64 = 100;
+
 fn connections_cut_anywhere_resume_where_they_were(backing: Backing) {
     let engine = Arc::new(start(config(keeping_all), backing));
     let truth = Arc::new(Mutex::new(Truth::default()));
@@ -156,15 +160,17 @@ fn connections_cut_anywhere_resume_where_they_were(backing: Backing) {
         let (publisher, truth) = (engine.publisher(), Arc::clone(&truth));
         // In bursts, so that there are many connections meanwhile.
         std::thread::spawn(move || {
-            for _ in 0..40 {
-                publish_all(&publisher, &truth, 100);
+            for _ in 0..BURSTS {
+                publish_all(&publisher, &truth, BURST);
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
         })
     };
     let mut mover = Mover::new(&engine, start);
     let is_done = |mover: &Mover| {
-        publishing.is_finished() && mover.checker.missing(start.epoch, &truth.lock().unwrap()).is_none()
+        let truth = truth.lock().unwrap();
+        // Whoever asked for more after the last event would wait for nothing.
+        truth.head(start.epoch).0 == BURSTS * BURST && mover.checker.missing(start.epoch, &truth).is_none()
     };
     for round in 0..120 {
         if is_done(&mover) {
