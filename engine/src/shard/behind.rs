@@ -190,7 +190,8 @@ impl Shard {
         let old = self.extra_of(index).and_then(|extra| extra.old);
         let is_poll = encoding.transport.is_poll();
         let until = position.max(place);
-        // Then everybody gets one event at a time, whose bytes are shared and so held once, and nobody is reset.
+        // Then everybody gets one event at a time, whose bytes are shared and so held once, and nobody is
+        // reset.
         let is_tight = self.is_memory_tight();
         let read = if position > place || old.is_some() {
             let (events_max, bytes_max) = if is_poll {
