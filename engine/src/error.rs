@@ -210,9 +210,14 @@ impl From<HeadError> for Problem {
             _ => None,
         };
         let problem = Self::new(error.status(), reason_of(error.status()), error.to_string());
-        Self { field: error.field().map(|field| Cow::Owned(field.into())), limit, ..problem }
-            .malformed(Malformed::Head)
-            .closing()
+        let part = match error.status() {
+            414 => "target",
+            501 => "method",
+            505 => "version",
+            _ => "head",
+        };
+        let field = error.field().map_or(Cow::Borrowed(part), |field| Cow::Owned(field.into()));
+        Self { field: Some(field), limit, ..problem }.malformed(Malformed::Head).closing()
     }
 }
 
@@ -224,7 +229,7 @@ impl From<BodyError> for Problem {
             _ => None,
         };
         let problem = Self::new(error.status(), reason_of(error.status()), error.to_string());
-        Self { limit, ..problem }.malformed(Malformed::Body).closing()
+        Self { limit, ..problem }.field("body").malformed(Malformed::Body).closing()
     }
 }
 
@@ -243,7 +248,7 @@ impl From<HandshakeError> for Problem {
         };
         let mut problem =
             Self::new(error.status(), reason, error.to_string()).malformed(Malformed::Handshake);
-        problem.field = error.field().map(Cow::Borrowed);
+        problem.field = Some(error.field().map_or(Cow::Borrowed("version"), Cow::Borrowed));
         for &(name, value) in error.response_fields() {
             // `Connection` is written by who knows whether the connection is kept.
             if !name.eq_ignore_ascii_case("connection") {
@@ -289,8 +294,8 @@ impl From<PublishError> for Problem {
         match error {
             PublishError::Busy { retry_after_seconds, .. } => problem.retry_after(retry_after_seconds),
             PublishError::EventTooLarge { bytes_max, .. } => problem.field("data").limit(bytes_max as u64),
-            PublishError::BatchTooLong { events_max, .. } => problem.limit(events_max as u64),
-            PublishError::BatchTooLarge { bytes_max, .. } => problem.limit(bytes_max as u64),
+            PublishError::BatchTooLong { events_max, .. } => problem.field("body").limit(events_max as u64),
+            PublishError::BatchTooLarge { bytes_max, .. } => problem.field("body").limit(bytes_max as u64),
             PublishError::Key { .. } => problem.field("Idempotency-Key").malformed(Malformed::Parameter),
             PublishError::KeyReused => problem.field("Idempotency-Key"),
             PublishError::Closed => Self::draining(),
@@ -301,8 +306,8 @@ impl From<PublishError> for Problem {
 impl From<LineError> for Problem {
     fn from(error: LineError) -> Self {
         let problem = Self::new(error.status, reason_of(error.status), error.to_string());
-        Self { line: (error.line > 0).then_some(error.line), field: error.field.map(Cow::Owned), ..problem }
-            .malformed(Malformed::Batch)
+        let field = Some(error.field.map_or(Cow::Borrowed("body"), Cow::Owned));
+        Self { line: (error.line > 0).then_some(error.line), field, ..problem }.malformed(Malformed::Batch)
     }
 }
 
@@ -393,9 +398,9 @@ mod tests {
     fn faults_of_each_kind_have_the_status_of_the_interface() {
         let cases: [(Problem, u16, Option<&str>); 8] = [
             (HeadError::MissingHost.into(), 400, Some("Host")),
-            (HeadError::TooLong { max: 10 }.into(), 431, None),
-            (HeadError::UnsupportedVersion { major: 2, minor: 0 }.into(), 505, None),
-            (BodyError::TooLong { max: 10 }.into(), 413, None),
+            (HeadError::TooLong { max: 10 }.into(), 431, Some("head")),
+            (HeadError::UnsupportedVersion { major: 2, minor: 0 }.into(), 505, Some("version")),
+            (BodyError::TooLong { max: 10 }.into(), 413, Some("body")),
             (HandshakeError::Version.into(), 426, Some("Sec-WebSocket-Version")),
             (PublishError::KeyReused.into(), 422, Some("Idempotency-Key")),
             (PublishError::Busy { topic: None, retry_after_seconds: 2 }.into(), 503, None),

@@ -112,8 +112,8 @@ fn a_batch_is_all_or_nothing() {
         ("{\"topic\":\"a\",\"data\":1,\"base64\":\"\"}\n".into(), 400, Some("base64"), Some(2)),
         ("{\"topic\":\"a\",\"data\":1,\"extra\":1}\n".into(), 400, Some("extra"), Some(2)),
         ("{\"topic\":\"a\",\"name\":\"stentor.x\",\"data\":1}\n".into(), 400, Some("name"), Some(2)),
-        ("nonsense\n".into(), 400, None, Some(2)),
-        ("{\"topic\":\"a\",\"data\":1}\n".repeat(1_000), 413, None, None),
+        ("nonsense\n".into(), 400, Some("body"), Some(2)),
+        ("{\"topic\":\"a\",\"data\":1}\n".repeat(1_000), 413, Some("body"), None),
     ] {
         let reply = ask(address(&engine), post("/events", BATCH, first.to_owned() + &rest));
         let problem = reply.json();

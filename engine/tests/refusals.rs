@@ -86,9 +86,9 @@ fn a_malformed_request_gets_its_status_and_its_field(backing: Backing) {
         (get("/events?topic=a&app=401", ""), 401, Some("app"), None),
         (get("/events?topic=a&app=later", ""), 429, None, None),
         // Methods and paths.
-        (get("/events", "").replacen("GET", "DELETE", 1), 405, None, None),
-        (get("/events", "").replacen("GET", "BREW", 1), 501, None, None),
-        (get("/nowhere", ""), 404, None, None),
+        (get("/events", "").replacen("GET", "DELETE", 1), 405, Some("method"), None),
+        (get("/events", "").replacen("GET", "BREW", 1), 501, Some("method"), None),
+        (get("/nowhere", ""), 404, Some("path"), None),
         (get("/topics/a*", ""), 400, Some("topic"), Some("topic")),
         (get("/events?topic=a", "").replace("localhost", "evil.example"), 421, Some("Host"), None),
         // Bodies.
@@ -105,9 +105,9 @@ fn a_malformed_request_gets_its_status_and_its_field(backing: Backing) {
             Some("event"),
         ),
         (post("/events?topic=a", "Content-Type: nonsense\r\n", "x"), 415, Some("Content-Type"), None),
-        (post("/events", "Content-Type: application/x-ndjson\r\n", "{"), 400, None, Some("batch")),
-        (chunked.to_owned() + "x\r\n", 400, None, Some("body")),
-        (chunked.to_owned() + "1\r\nab\r\n", 400, None, Some("body")),
+        (post("/events", "Content-Type: application/x-ndjson\r\n", "{"), 400, Some("body"), Some("batch")),
+        (chunked.to_owned() + "x\r\n", 400, Some("body"), Some("body")),
+        (chunked.to_owned() + "1\r\nab\r\n", 400, Some("body"), Some("body")),
         (chunked.to_owned() + "fffffffff\r\n", 413, Some("data"), Some("body")),
         (
             get("/events?topic=a", "Content-Length: 3\r\n") + "abc",
@@ -119,21 +119,21 @@ fn a_malformed_request_gets_its_status_and_its_field(backing: Backing) {
         ("GET /x HTTP/1.1\r\n\r\n".into(), 400, Some("Host"), Some("head")),
         ("GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".into(), 400, Some("Host"), Some("head")),
         ("GET /x HTTP/1.1\r\nHost : a\r\n\r\n".into(), 400, Some("Host"), Some("head")),
-        ("GET /x HTTP/1.1\nHost: a\n\n".into(), 400, None, Some("head")),
-        ("GET /x\r\n\r\n".into(), 400, None, Some("head")),
-        ("GET /x HTTP/2.0\r\nHost: a\r\n\r\n".into(), 505, None, Some("head")),
-        (get("/x", "A: b\r\n folded\r\n"), 400, None, Some("head")),
-        (get("/x", "A: b\rc\r\n"), 400, None, Some("head")),
+        ("GET /x HTTP/1.1\nHost: a\n\n".into(), 400, Some("head"), Some("head")),
+        ("GET /x\r\n\r\n".into(), 400, Some("head"), Some("head")),
+        ("GET /x HTTP/2.0\r\nHost: a\r\n\r\n".into(), 505, Some("version"), Some("head")),
+        (get("/x", "A: b\r\n folded\r\n"), 400, Some("head"), Some("head")),
+        (get("/x", "A: b\rc\r\n"), 400, Some("head"), Some("head")),
         (get("/x", "A: b\0c\r\n"), 400, Some("A"), Some("head")),
         (post("/x", "Content-Length: 2\r\n", "x"), 400, Some("Content-Length"), Some("head")),
         (post("/x", "Transfer-Encoding: chunked\r\n", "x"), 400, Some("Transfer-Encoding"), Some("head")),
         (get("/x", "Transfer-Encoding: gzip, chunked\r\n"), 501, Some("Transfer-Encoding"), Some("head")),
-        (get(&long, ""), 414, None, Some("head")),
-        (get("/x", &"X: y\r\n".repeat(200)), 431, None, Some("head")),
-        (get("/x", &format!("X: {}\r\n", "y".repeat(20_000))), 431, None, Some("head")),
-        ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}".into(), 400, None, Some("head")),
-        ("\0\0\0\0".repeat(100), 400, None, Some("head")),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505, None, Some("head")),
+        (get(&long, ""), 414, Some("target"), Some("head")),
+        (get("/x", &"X: y\r\n".repeat(200)), 431, Some("head"), Some("head")),
+        (get("/x", &format!("X: {}\r\n", "y".repeat(20_000))), 431, Some("head"), Some("head")),
+        ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}".into(), 400, Some("head"), Some("head")),
+        ("\0\0\0\0".repeat(100), 400, Some("head"), Some("head")),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505, Some("version"), Some("head")),
         // Opening handshakes (RFC 6455 §4.2.1).
         (get("/events?topic=a&transport=websocket", ""), 426, Some("Upgrade"), Some("handshake")),
         (websocket("Version: 13", "Version: 8"), 426, Some("Sec-WebSocket-Version"), Some("handshake")),
@@ -203,6 +203,7 @@ fn a_refused_event_source_is_told_to_come_back(backing: Backing) {
     );
     assert_eq!(socket.close().0, Some(1013));
     drop((held, socket));
+    eventually("there is room again", || figure(&engine, "stentor_connections", None) == 0);
     assert_well(&engine);
 }
 

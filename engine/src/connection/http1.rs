@@ -137,7 +137,7 @@ impl Conversation {
                 Read::Elapsed if is_empty => return Err(NoHead::Idle),
                 Read::Elapsed => {
                     let detail = format!("no whole request head within {} seconds", whole.as_secs());
-                    let problem = Problem::new(408, Refused::Timeout, detail).closing();
+                    let problem = Problem::new(408, Refused::Timeout, detail).field("head").closing();
                     return Err(NoHead::Refused(Box::new(problem)));
                 }
                 Read::End | Read::Broken => return Err(NoHead::Over),
@@ -323,7 +323,7 @@ impl Conversation {
                 Read::End | Read::Broken => return Err(ControlFlow::Break(())),
                 Read::Elapsed => {
                     let detail = format!("no whole request body within {seconds} seconds");
-                    let problem = Problem::new(408, Refused::Timeout, detail).closing();
+                    let problem = Problem::new(408, Refused::Timeout, detail).field("body").closing();
                     return refuse(incoming, Box::new(problem));
                 }
             }

@@ -178,7 +178,7 @@ impl Conversation {
             None if path == "/ready" => Answer::json("{\"status\":\"ready\"}\n"),
             None => {
                 let detail = format!("nothing is at {path:?}");
-                return Err(Box::new(Problem::new(404, Refused::NotFound, detail)));
+                return Err(Box::new(Problem::new(404, Refused::NotFound, detail).field("path")));
             }
         };
         Ok(self.answer(incoming, &answer).await)
@@ -241,8 +241,8 @@ impl Conversation {
 fn not_allowed(method: &str, allowed: &'static str) -> Box<Problem> {
     if KNOWN.contains(&method) {
         let detail = format!("method {method} is not allowed here; {allowed} are");
-        return Box::new(Problem::new(405, Refused::Method, detail).header("Allow", allowed));
+        return Box::new(Problem::new(405, Refused::Method, detail).field("method").header("Allow", allowed));
     }
     let detail = format!("method {method:?} is not implemented");
-    Box::new(Problem::new(501, Refused::Unsupported, detail))
+    Box::new(Problem::new(501, Refused::Unsupported, detail).field("method"))
 }
