@@ -313,6 +313,10 @@ impl Engine {
 
     /// The figures of this moment, always in the same order.
     pub fn metrics(&self) -> Vec<Family> {
+        // One sum for all shards, as of now.
+        let figures = self.shared.metrics.shard(0);
+        figures.connections.set(self.shared.admissions.connections() as u64);
+        figures.half_sent_bytes.set(self.shared.sequencer.held_bytes().load(Ordering::Relaxed) as u64);
         let mut families = self.shared.metrics.snapshot();
         families.extend(log_families(&self.shared.sequencer.statistics()));
         families

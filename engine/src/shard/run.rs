@@ -574,11 +574,6 @@ fn report(local: &Local, last_gauges: &mut Instant) {
         *last_gauges = Instant::now();
         figures.parked.set(local.parked.borrow().len() as u64);
         figures.behind.set(core.behind() as u64);
-        if local.number == 0 {
-            // One sum for all shards.
-            figures.connections.set(local.shared.admissions.connections() as u64);
-            figures.half_sent_bytes.set(local.shared.sequencer.held_bytes().load(Ordering::Relaxed) as u64);
-        }
         figures.rings.set(local.parked.borrow().rings() as u64);
         for (transport, count) in Transport::ALL.into_iter().zip(core.subscribers_by_transport()) {
             figures.subscribers(transport).set(count as u64);
