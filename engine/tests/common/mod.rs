@@ -188,8 +188,16 @@ impl Client {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// Whoever is refused in the middle of a long body is cut off while it still sends: the answer is there
+    /// to be read all the same.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the engine reads");
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match self.stream.write_all(bytes.as_ref()) {
+            Err(error) if !matches!(error.kind(), BrokenPipe | ConnectionReset) => {
+                panic!("the engine does not read: {error}")
+            }
+            _ => {}
+        }
     }
 
     /// Reads more into the buffer; false at the end, and also where the connection was reset.
