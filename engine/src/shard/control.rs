@@ -1,6 +1,8 @@
 //! What is sent to one subscriber beside its events: heartbeats, replies, empty answers, the end. And how a
 //! connection leaves its slot: closed, or back to a task with its next request.
 
+use std::sync::Arc;
+
 use super::prepared::Run;
 use super::slots::{NONE, SlotId, State, flag};
 use super::{Action, Batch, Closing, Extra, Outcome, OwnedMessage, Purpose, Shard};
@@ -351,8 +353,11 @@ impl Shard {
 
     /// Frees what is beside a slot when nothing of it is needed any more.
     pub(super) fn drop_empty_extra(&mut self, index: u32) {
-        let (limits, now_ms) = (self.config.limits.clone(), self.now_ms);
-        if self.extra_of(index).is_some_and(|extra| extra.is_empty(&limits, now_ms)) {
+        if !self.slots[index].is(flag::HAS_EXTRA) {
+            return;
+        }
+        let (config, now_ms) = (Arc::clone(&self.config), self.now_ms);
+        if self.extra_of(index).is_some_and(|extra| extra.is_empty(&config.limits, now_ms)) {
             self.extras.remove(&index);
             self.slots[index].put(flag::HAS_EXTRA, false);
         }
