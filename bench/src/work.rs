@@ -1,0 +1,1 @@
+//! The work that every server is given alike.
