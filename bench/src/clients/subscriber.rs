@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::ring::{Buffers, Done, Of, Ring, SUBSCRIBERS};
 use crate::judge::Judgement;
 use crate::machine;
-use crate::target::{Subscribe, Wire};
+use crate::target::Subscribe;
 use crate::wire::{self, Decoder, Found};
 
 /// Connections that are being made at once.
