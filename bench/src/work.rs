@@ -271,7 +271,11 @@ impl<'a> Site<'a> {
     /// Something was.
     pub fn judge(&self) -> io::Result<()> {
         let judgement: Judgement = self.clients.judgement();
-        if judgement.is_clean() { Ok(()) } else { Err(io::Error::other(format!("failed run: {judgement:?}"))) }
+        if judgement.is_clean() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("failed run: {judgement:?}")))
+        }
     }
 
     fn next(&mut self, topic: u32) -> Payload {

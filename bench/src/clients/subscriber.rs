@@ -216,7 +216,8 @@ impl<'a> Clients<'a> {
 
     /// Events that subscribers have not got, if `last_of(topic)` was the last of each topic.
     pub fn missing(&self, last_of: impl Fn(u32) -> u32) -> u64 {
-        let missing = |subscriber: &Subscriber| (last_of(subscriber.topic) + 1).saturating_sub(subscriber.next);
+        let missing =
+            |subscriber: &Subscriber| (last_of(subscriber.topic) + 1).saturating_sub(subscriber.next);
         self.subscribers.iter().map(|subscriber| u64::from(missing(subscriber))).sum()
     }
 
