@@ -7,6 +7,7 @@
 
 pub mod clients;
 pub mod ghost;
+mod hearing;
 pub mod judge;
 pub mod machine;
 pub mod network;

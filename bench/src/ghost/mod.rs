@@ -4,6 +4,7 @@
 //! What a ghost does not exercise: no network card, no other machine, and no client's kernel; `docs/c10m.md` says
 //! what that means for the figures.
 
+mod ghosts;
 mod impair;
 mod link;
 mod rings;
@@ -11,6 +12,7 @@ mod segment;
 mod tcp;
 mod wires;
 
+pub use ghosts::{Ghosts, Leaving};
 pub use impair::Impairments;
 pub use link::{Pair, SERVER};
 pub use tcp::Counts;

@@ -328,6 +328,11 @@ impl Tcp {
     fn opened<'p>(&mut self, flow: u32, segment: &Segment<'p>) -> Option<Heard<'p>> {
         let it = &mut self.flows[flow as usize];
         if segment.acknowledged != it.next {
+            // The server still has the flow's life before this one: it is told that nobody is there any more
+            // (RFC 9293, section 3.10.7.3), and takes the next SYN.
+            if segment.is(flag::ACK) && !segment.is(flag::RST) {
+                self.emit(flow, flag::RST, segment.acknowledged, &[]);
+            }
             return None;
         }
         if segment.is(flag::RST) {
