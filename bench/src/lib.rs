@@ -12,6 +12,7 @@ pub mod machine;
 pub mod network;
 pub mod payload;
 pub mod publisher;
+pub mod stentor;
 pub mod target;
 pub mod wire;
 pub mod work;

@@ -1,1 +1,283 @@
-//! The work that every server is given alike.
+//! The work that every server is given alike, and what it costs it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::clients::Clients;
+use crate::judge::Judgement;
+use crate::machine::{self, Slabs};
+use crate::payload::Payload;
+use crate::publisher::Publisher;
+use crate::target::{Running, Target};
+
+/// The core of the server under test.
+pub const SERVER_CORE: usize = 0;
+/// The core of the subscribers and the publisher.
+pub const CLIENT_CORE: usize = 1;
+/// How long a subscriber may take to connect, and an event to reach all.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+/// Rest between phases, in which what a phase left behind is done.
+const REST: Duration = Duration::from_millis(500);
+
+/// A server with subscribers.
+pub struct Site<'a> {
+    /// What runs.
+    pub target: &'a Target,
+    /// It.
+    pub server: Running,
+    /// Its subscribers.
+    pub clients: Clients<'a>,
+    /// Its publisher.
+    pub publisher: Publisher<'a>,
+    /// Topics: subscriber `n` hears topic `n % topics`.
+    topics: u32,
+    /// Events published to each topic so far.
+    published: Vec<u32>,
+    /// Bytes of an event's data.
+    bytes: usize,
+}
+
+/// What connecting costs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Connected {
+    /// Connections.
+    pub connections: usize,
+    /// Connections made in a second, clients and server each on a core of their own.
+    pub a_second: f64,
+    /// Processor time of the server for one, in microseconds.
+    pub cpu: f64,
+    /// Memory of the server's processes for one, in bytes, once it is idle.
+    pub memory: f64,
+    /// The kernel's objects for one, its server's side: half of what both sides took; none where it cannot be
+    /// read.
+    pub kernel: Option<f64>,
+}
+
+/// What delivering costs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Delivered {
+    /// Events in flight: published and not yet with all subscribers.
+    pub in_flight: usize,
+    /// Events published.
+    pub events: u64,
+    /// Deliveries a second.
+    pub a_second: f64,
+    /// Deliveries in a second of the server's processor time.
+    pub a_cpu_second: f64,
+    /// Share of the time that the server's core was used.
+    pub server_load: f64,
+    /// Times from publish to delivery.
+    pub latency: Latency,
+}
+
+/// Times from publish to delivery, in milliseconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Latency {
+    /// Median.
+    pub p50: f64,
+    /// 99 of 100 are below.
+    pub p99: f64,
+    /// 999 of 1,000 are below.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+impl Latency {
+    /// Reads a histogram of nanoseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
+        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: histogram.max() as f64 / 1e6 }
+    }
+}
+
+impl<'a> Site<'a> {
+    /// Starts the server, connects `connections` subscribers to `topics` topics, and lets it come to rest.
+    ///
+    /// # Errors
+    /// The server does not start, or a subscriber does not get through.
+    pub fn open(
+        target: &'a Target,
+        connections: usize,
+        topics: u32,
+        bytes: usize,
+    ) -> io::Result<(Self, Connected)> {
+        machine::pin_to(CLIENT_CORE)?;
+        let server = target.start(SERVER_CORE)?;
+        let publisher = Publisher::connect(&target.publish)?;
+        let clients = Clients::new(&target.subscribe, target.port, connections, |number| number % topics)?;
+        let published = vec![0; topics as usize];
+        let mut site = Self { target, server, clients, publisher, topics, published, bytes };
+        // A few, so that what is made once is made before the accounts are read.
+        let warm = connections.min(64) as u32;
+        site.clients.connect(0..warm, false, WAIT_MAX)?;
+        std::thread::sleep(REST);
+        let (memory, slabs) = (site.server.memory(), Slabs::now());
+        let (cpu, started) = (site.server.cpu(), Instant::now());
+        site.clients.connect(warm..connections as u32, false, WAIT_MAX)?;
+        let took = started.elapsed();
+        site.rest(REST)?;
+        let used = site.server.cpu() - cpu;
+        site.rest(2 * REST)?;
+        let more = (connections - warm as usize).max(1) as f64;
+        let (kernel, _) = Slabs::now().since(&slabs);
+        let connected = Connected {
+            connections,
+            a_second: more / took.as_secs_f64(),
+            cpu: used.as_secs_f64() * 1e6 / more,
+            memory: (site.server.memory() as f64 - memory as f64) / more,
+            kernel: (kernel > 0).then_some(kernel as f64 / 2.0 / more),
+        };
+        Ok((site, connected))
+    }
+
+    /// Only handles what comes, for as long.
+    ///
+    /// # Errors
+    /// The server ended, or a ring failed.
+    pub fn rest(&mut self, time: Duration) -> io::Result<()> {
+        self.clients.run(time, |_| false)?;
+        self.server.check()
+    }
+
+    /// Publishes to topic 0, with `in_flight` events under way at any time, for as long as `time`.
+    ///
+    /// # Errors
+    /// A publish is refused, an event does not reach all within 120 s, or a subscriber got what it should not:
+    /// then there is no figure.
+    pub fn deliver(&mut self, in_flight: usize, time: Duration) -> io::Result<Delivered> {
+        assert_eq!(self.topics, 1, "one topic has events in flight");
+        let all = self.clients.open();
+        let topic = Clients::topic(0);
+        let before = self.clients.judgement().events;
+        self.clients.time(true);
+        let (cpu, started) = (self.server.cpu(), Instant::now());
+        let mut under_way = VecDeque::new();
+        let mut events = 0;
+        loop {
+            let is_over = started.elapsed() >= time;
+            let mut batch = Vec::new();
+            while !is_over && under_way.len() < in_flight {
+                let payload = self.next(0);
+                under_way.push_back((payload.number, Instant::now()));
+                batch.push((topic.as_str(), payload.encode(self.bytes)));
+                events += 1;
+            }
+            if !batch.is_empty() {
+                self.publisher.publish(batch)?;
+            }
+            if under_way.is_empty() {
+                break;
+            }
+            let came = self.clients.turn()?;
+            while under_way.front().is_some_and(|&(number, _)| self.clients.delivered(number) >= all) {
+                under_way.pop_front();
+            }
+            if came == 0 {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            self.publisher.unanswered()?;
+            self.judge()?;
+            if let Some((number, since)) = under_way.front()
+                && since.elapsed() > WAIT_MAX
+            {
+                let got = self.clients.delivered(*number);
+                return Err(io::Error::other(format!("event {number} reached {got} of {all}")));
+            }
+        }
+        let took = started.elapsed();
+        self.publisher.settle()?;
+        let used = self.server.cpu() - cpu;
+        let deliveries = (self.clients.judgement().events - before) as f64;
+        if deliveries != events as f64 * all as f64 {
+            return Err(io::Error::other(format!("{deliveries} deliveries of {events} events to {all}")));
+        }
+        Ok(Delivered {
+            in_flight,
+            events,
+            a_second: deliveries / took.as_secs_f64(),
+            a_cpu_second: deliveries / used.as_secs_f64(),
+            server_load: used.as_secs_f64() / took.as_secs_f64(),
+            latency: Latency::of(self.clients.latency()),
+        })
+    }
+
+    /// Publishes `a_second` events a second to topics in turn, for as long as `time`, and waits for the last.
+    ///
+    /// # Errors
+    /// As [`Site::deliver`].
+    pub fn pace(&mut self, a_second: f64, time: Duration) -> io::Result<Delivered> {
+        let before = self.clients.judgement().events;
+        self.clients.time(true);
+        let (cpu, started) = (self.server.cpu(), Instant::now());
+        let planned = (a_second * time.as_secs_f64()).max(1.0) as u64;
+        for event in 0..planned {
+            let due = Duration::from_secs_f64(event as f64 / a_second);
+            while let Some(left) = due.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
+                self.clients.run(left, |_| false)?;
+            }
+            self.publish((event % u64::from(self.topics)) as u32)?;
+            self.publisher.unanswered()?;
+        }
+        self.arrive()?;
+        let (took, used) = (started.elapsed(), self.server.cpu() - cpu);
+        let deliveries = (self.clients.judgement().events - before) as f64;
+        Ok(Delivered {
+            in_flight: 0,
+            events: planned,
+            a_second: deliveries / took.as_secs_f64(),
+            a_cpu_second: deliveries / used.as_secs_f64(),
+            server_load: used.as_secs_f64() / took.as_secs_f64(),
+            latency: Latency::of(self.clients.latency()),
+        })
+    }
+
+    /// Publishes one event to a topic.
+    ///
+    /// # Errors
+    /// The publisher's connection failed.
+    pub fn publish(&mut self, topic: u32) -> io::Result<()> {
+        let payload = self.next(topic).encode(self.bytes);
+        self.publisher.publish([(Clients::topic(topic).as_str(), payload)])
+    }
+
+    /// Waits until every subscriber has got all that was published, and every publish is answered.
+    ///
+    /// # Errors
+    /// That takes over 120 s, or a subscriber got what it should not.
+    pub fn arrive(&mut self) -> io::Result<()> {
+        let Self { clients, published, .. } = self;
+        let started = Instant::now();
+        let mut missing = u64::MAX;
+        while missing > 0 {
+            // Looking at all is dear with many: it is done now and then.
+            clients.run(Duration::from_millis(20), |_| false)?;
+            missing = clients.missing(|topic| published[topic as usize]);
+            if started.elapsed() > WAIT_MAX {
+                return Err(io::Error::other(format!("{missing} deliveries did not come")));
+            }
+        }
+        self.publisher.settle()?;
+        self.judge()
+    }
+
+    /// What the subscribers got so far, if nothing was wrong with it.
+    ///
+    /// # Errors
+    /// Something was.
+    pub fn judge(&self) -> io::Result<()> {
+        let judgement: Judgement = self.clients.judgement();
+        if judgement.is_clean() { Ok(()) } else { Err(io::Error::other(format!("failed run: {judgement:?}"))) }
+    }
+
+    fn next(&mut self, topic: u32) -> Payload {
+        self.published[topic as usize] += 1;
+        let number = u64::from(self.published[topic as usize]);
+        self.clients.count_anew(number);
+        Payload { number, sent: machine::now(), topic }
+    }
+}
