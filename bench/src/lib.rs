@@ -6,12 +6,15 @@
 //! stands beside a floor, the barest program that does the same work, taken in the same minute.
 
 pub mod clients;
+pub mod figure;
 pub mod floor;
 pub mod judge;
 pub mod machine;
 pub mod network;
 pub mod payload;
+pub mod probe;
 pub mod publisher;
+pub mod rows;
 pub mod stentor;
 pub mod target;
 pub mod wire;

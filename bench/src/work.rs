@@ -41,6 +41,8 @@ pub struct Site<'a> {
     topics: u32,
     /// See [`Plan::published_to`].
     published_to: fn(u32, u64) -> String,
+    /// Subscribers of each topic.
+    members: Vec<u32>,
     /// Events published to each topic so far.
     published: Vec<u32>,
     /// Bytes of an event's data.
@@ -132,7 +134,10 @@ impl<'a> Site<'a> {
         let clients = Clients::new(&target.subscribe, target.port, plan)?;
         let published = vec![0; topics as usize];
         let published_to = plan.published_to;
-        let mut site = Self { target, server, clients, publisher, topics, published_to, published, bytes };
+        let mut members = vec![0; topics as usize];
+        (0..connections as u32).for_each(|number| members[(plan.topic_of)(number) as usize] += 1);
+        let mut site =
+            Self { target, server, clients, publisher, topics, published_to, members, published, bytes };
         // A few, so that what is made once is made before the accounts are read.
         let warm = connections.min(64) as u32;
         site.clients.connect(0..warm, false, WAIT_MAX)?;
@@ -297,6 +302,64 @@ impl<'a> Site<'a> {
             server_load: used.as_secs_f64() / took.as_secs_f64(),
             latency: Latency::of(self.clients.latency()),
         })
+    }
+
+    /// Publishes one event to each of `topics`, where everybody hears, and waits until all have got theirs.
+    /// Answers how many that were.
+    ///
+    /// # Errors
+    /// As [`Site::deliver`].
+    pub fn round(&mut self, topics: std::ops::Range<u32>) -> io::Result<u64> {
+        let before = self.clients.judgement().events;
+        let mut due = 0;
+        for topic in topics {
+            self.publish(topic)?;
+            due += u64::from(self.members[topic as usize]);
+        }
+        let mut progress = (0, Instant::now());
+        loop {
+            let came = self.clients.judgement().events - before;
+            if came == due {
+                break;
+            }
+            if came > progress.0 {
+                progress = (came, Instant::now());
+            } else if progress.1.elapsed() > WAIT_MAX {
+                return Err(io::Error::other(format!("{came} deliveries came, and no more of {due}")));
+            }
+            self.judge()?;
+            self.publisher.unanswered()?;
+            if self.clients.turn()? == 0 {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+        self.publisher.settle()?;
+        self.judge()?;
+        Ok(due)
+    }
+
+    /// Publishes `times` events to topic 0, each when the one before has come and the server has rested for
+    /// `rest`, and answers how long they were under way. It waits without sleeping, so that what is measured is
+    /// the server's waking and not the subscriber's.
+    ///
+    /// # Errors
+    /// As [`Site::deliver`].
+    pub fn hand_over(&mut self, times: u32, rest: Duration) -> io::Result<Latency> {
+        self.clients.time(true);
+        for _ in 0..times {
+            let (due, started) = (self.clients.arrived(0) + u64::from(self.members[0]), Instant::now());
+            self.publish(0)?;
+            while self.clients.arrived(0) < due {
+                self.clients.turn()?;
+                if started.elapsed() > WAIT_MAX {
+                    return Err(io::Error::other("an event did not come"));
+                }
+            }
+            self.publisher.settle()?;
+            std::thread::sleep(rest);
+        }
+        self.judge()?;
+        Ok(Latency::of(self.clients.latency()))
     }
 
     /// Publishes one event to a topic.
