@@ -7,13 +7,17 @@
 
 pub mod c10m;
 pub mod clients;
+pub mod figure;
+pub mod floor;
 pub mod ghost;
 mod hearing;
 pub mod judge;
 pub mod machine;
 pub mod network;
 pub mod payload;
+pub mod probe;
 pub mod publisher;
+pub mod rows;
 pub mod stentor;
 pub mod target;
 pub mod wire;
