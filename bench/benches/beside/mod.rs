@@ -14,16 +14,25 @@ const ROUNDS: usize = 51;
 /// does.
 const ROUND_SIDE: Duration = Duration::from_millis(1);
 
-/// Benches `subject` beside `floor`, under `name`; both handle `bytes` bytes an iteration.
+/// Short: the ratios need no more, and all of it shall be run often.
+pub fn short() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(50))
+        .measurement_time(Duration::from_millis(150))
+        .without_plots()
+}
+
+/// Benches `subject` beside `floor`, under `name`; both do `work` an iteration.
 pub fn beside<F, S>(
     criterion: &mut Criterion,
     name: &str,
-    bytes: usize,
+    work: Throughput,
     (floor_name, mut floor): (&str, impl FnMut() -> F),
     mut subject: impl FnMut() -> S,
 ) {
     let mut group = criterion.benchmark_group(name);
-    group.throughput(Throughput::Bytes(bytes as u64));
+    group.throughput(work.clone());
     group.bench_function(BenchmarkId::new("floor", floor_name), |bench| bench.iter(&mut floor));
     let mut is_selected = false;
     group.bench_function("subject", |bench| {
@@ -31,11 +40,23 @@ pub fn beside<F, S>(
         bench.iter(&mut subject);
     });
     group.finish();
-    // Without `--bench`, as under `cargo test`, each bench is only seen to run.
-    if is_selected && std::env::args().any(|argument| argument == "--bench") {
+    if is_selected && is_measured() {
         let (ratio, nanoseconds) = ratio_of(&mut floor, &mut subject);
-        println!("{name}: {ratio:.2} × {floor_name} ({nanoseconds:.0} ns for {bytes} bytes)\n");
+        let each = match work {
+            Throughput::Bytes(bytes) => format!("{nanoseconds:.0} ns for {bytes} bytes"),
+            Throughput::Elements(1) => format!("{nanoseconds:.0} ns"),
+            Throughput::Elements(count) => {
+                format!("{:.1} ns each of {count}", nanoseconds / count as f64)
+            }
+            _ => format!("{nanoseconds:.0} ns"),
+        };
+        println!("{name}: {ratio:.2} × {floor_name} ({each})\n");
     }
+}
+
+/// Without `--bench`, as under `cargo test`, each bench is only seen to run.
+pub fn is_measured() -> bool {
+    std::env::args().any(|argument| argument == "--bench")
 }
 
 /// How many times the floor the subject costs, and the subject's time an iteration in nanoseconds.

@@ -17,13 +17,8 @@ use crate::sys::EventFd;
 use crate::topic::{Matcher, Topic};
 use crate::transport::{Encoding, Format, Framing, Transport};
 
-const EVENT_STREAM: Encoding = Encoding {
-    transport: Transport::Sse,
-    format: Format::Raw,
-    framing: Framing::Chunked,
-    head: 0,
-    limit: 0,
-};
+const EVENT_STREAM: Encoding =
+    Encoding { transport: Transport::Sse, format: Format::Raw, framing: Framing::Chunked, head: 0, limit: 0 };
 
 /// One set, and the slots that stand in it.
 pub struct Members {
