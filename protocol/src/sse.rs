@@ -5,6 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::scan;
+
 /// One event to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Event<'a> {
@@ -83,7 +85,7 @@ fn check(field: &'static str, value: Option<&str>) -> Result<(), EncodeError> {
 }
 
 fn line_end(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&byte| byte == b'\n' || byte == b'\r')
+    scan::find(bytes, |byte| (byte == b'\n') | (byte == b'\r'))
 }
 
 /// Appends the reconnection time, in milliseconds; takes effect as soon as it is read.
