@@ -84,8 +84,9 @@ fn coming_and_going(criterion: &mut Criterion) {
 fn walk(criterion: &mut Criterion) {
     let numbers: Vec<u32> = (0..SUBSCRIBERS).collect();
     let text = "1.0712 ".repeat(14);
-    let mut subscribed = Subscribed::new(&topic(), SUBSCRIBERS);
-    let mut publish = || assert_eq!(subscribed.publish(&text), SUBSCRIBERS as usize);
+    let topic = topic();
+    let mut subscribed = Subscribed::new((0..SUBSCRIBERS).map(|_| topic.clone().into()));
+    let mut publish = || assert_eq!(subscribed.publish(&topic, &text), SUBSCRIBERS as usize);
     let work = Throughput::Elements(SUBSCRIBERS.into());
     let floor = || black_box(&numbers).iter().fold(0u32, |sum, number| sum ^ number);
     beside(criterion, "walk of 1 M", work.clone(), ("a walk over a Vec<u32>", floor), &mut publish);

@@ -10,7 +10,6 @@ use crate::config::{Config, Retention};
 use crate::cursor::Offset;
 use crate::engine::WakeEventFd;
 use crate::event::Event;
-use crate::interest::MatcherIndex;
 use crate::log::{Log as _, MemoryLog, Query};
 use crate::publish::{Publisher, Sequencer};
 pub use crate::shard::bench::{Members, Subscribed};
@@ -30,27 +29,6 @@ impl Interest {
     /// How many shards have interest in `topic`.
     pub fn shards(&self, topic: &str) -> usize {
         self.0.shards(topic).len()
-    }
-}
-
-/// Which sets of a shard a topic concerns: what a shard asks when the turn of a topic begins.
-#[derive(Default)]
-pub struct Index(MatcherIndex<u32>);
-
-impl Index {
-    /// Puts `set` under `matcher`.
-    pub fn insert(&mut self, matcher: &Matcher, set: u32) {
-        self.0.insert(matcher, set);
-    }
-
-    /// Takes `set` away from under `matcher`.
-    pub fn remove(&mut self, matcher: &Matcher, set: u32) {
-        self.0.remove(matcher, &set);
-    }
-
-    /// Appends the sets of all matchers that name `topic`.
-    pub fn collect(&self, topic: &str, found: &mut Vec<u32>) {
-        self.0.collect(topic, found);
     }
 }
 
