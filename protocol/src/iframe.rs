@@ -206,7 +206,8 @@ const PARSE: &[u8] = b"JSON.parse(\"";
 pub fn encode_script(json: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(OPEN);
     // Any letter of the key may be spelled as an escape.
-    if json.contains("__proto__") || json.contains("\\u") {
+    let holds = |text: &[u8]| scan::find_text(json.as_bytes(), text).is_some();
+    if holds(b"__proto__") || holds(b"\\u") {
         out.extend_from_slice(PARSE);
         for part in json.split_inclusive(['"', '\\']) {
             let (plain, last) = part.split_at(part.len() - usize::from(part.ends_with(['"', '\\'])));
@@ -341,7 +342,7 @@ fn argument(bytes: &[u8]) -> Result<String, DecodeError> {
 fn unescape(text: &str) -> String {
     let mut json = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("\\u") {
+    while let Some(at) = scan::find_text(rest.as_bytes(), b"\\u") {
         json.push_str(&rest[..at]);
         rest = &rest[at..];
         let escaped = match rest.get(2..6) {

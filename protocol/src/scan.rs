@@ -14,9 +14,34 @@ pub(crate) fn find(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> Option<usize
     rest.iter().position(|&byte| is_wanted(byte)).map(|at| before + at)
 }
 
+/// Where `text`, which is not empty, stands for the first time.
+pub(crate) fn find_text(bytes: &[u8], text: &[u8]) -> Option<usize> {
+    let first = *text.first()?;
+    let mut from = 0;
+    while let Some(at) = find(&bytes[from..], |byte| byte == first) {
+        if bytes[from + at..].starts_with(text) {
+            return Some(from + at);
+        }
+        from += at + 1;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
-    use super::find;
+    use super::{find, find_text};
+
+    #[test]
+    fn a_text_is_found_where_it_stands_whole_and_first() {
+        let dots = [b'.'; 50];
+        for (bytes, at) in
+            [(&b"__proto_ ___proto__ __proto__"[..], Some(10)), (b"__proto_", None), (b"", None)]
+        {
+            assert_eq!(find_text(bytes, b"__proto__"), at);
+            let behind = [&dots, bytes].concat();
+            assert_eq!(find_text(&behind, b"__proto__"), at.map(|at| at + 50));
+        }
+    }
 
     #[test]
     fn the_first_is_found_wherever_it_stands_and_whatever_the_length() {

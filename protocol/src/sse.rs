@@ -302,7 +302,11 @@ impl Decoder {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    // What is valid is seen to be so many bytes at a time; what is not, is mended one by one.
+    match core::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 /// Why a stream is not read any further.
