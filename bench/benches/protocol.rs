@@ -278,6 +278,9 @@ fn handshake(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(name = codecs; config = short(); targets = heads, chunks, queries, text, streams, frames, deflated,
-    handshake);
+criterion_group!(
+    name = codecs;
+    config = short();
+    targets = heads, chunks, queries, text, streams, frames, deflated, handshake
+);
 criterion_main!(codecs);

@@ -107,8 +107,8 @@ impl Subscribed {
         self.shard.sets.of_topic(topic).len()
     }
 
-    /// Publishes an event of `text` to `topic`, and goes through all that a shard does for it but the system calls. How
-    /// many sends that made.
+    /// Publishes an event of `text` to `topic`, and goes through all that a shard does for it but the system
+    /// calls. How many sends that made.
     ///
     /// # Panics
     /// If there is no room for it.
