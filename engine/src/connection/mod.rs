@@ -18,9 +18,11 @@ mod request;
 mod routes;
 mod serve;
 mod socket;
+mod stream_heads;
 mod subscribe;
 mod upgrade;
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -69,6 +71,8 @@ pub(crate) struct Local {
     sending: Cell<usize>,
     /// How old cursors are.
     heads: RefCell<poll::Heads>,
+    /// The heads of the streams that began in this second.
+    stream_heads: RefCell<stream_heads::StreamHeads>,
     /// The state of the jitter; 0 before the first use.
     jitter: Cell<u64>,
 }
@@ -203,7 +207,7 @@ pub(crate) struct Subscription {
     pub framing: Framing,
     /// Header lines of a long poll's answer that differ between requests (CORS, `Vary`), each with its CRLF;
     /// without `Date`. Empty for other transports, whose head is in `head`.
-    pub extra_head: Arc<str>,
+    pub extra_head: Cow<'static, str>,
     /// Most events of a long poll's answer.
     pub limit: u16,
     /// Bytes that are to be sent before anything else: the response head (and the head of an iframe's

@@ -286,7 +286,7 @@ impl Park for Parking {
                 limit: subscription.limit,
             },
             variant: HeadVariant {
-                lines: (&*subscription.extra_head).into(),
+                lines: subscription.extra_head.into(),
                 keeps_alive: subscription.keeps_alive,
                 is_http10: subscription.is_http10,
             },
@@ -348,6 +348,8 @@ impl Park for Parking {
     fn take_back(&self, socket: SocketId) -> std::io::Result<OwnedFd> {
         let mut parked = self.0.parked.borrow_mut();
         let taken = parked.take_back(socket);
+        // The ring lets go of it with the loop's next round.
+        self.0.wake();
         if let Err(error) = &taken {
             // Out of descriptors: the connection cannot be served, and says so by its reset.
             tracing::warn!(shard = self.0.number, %error, "a parked connection could not be taken back");
@@ -358,6 +360,7 @@ impl Park for Parking {
 
     fn close(&self, socket: SocketId) {
         self.0.parked.borrow_mut().close(socket, sys::Closing::Plain);
+        self.0.wake();
     }
 }
 
