@@ -43,13 +43,8 @@ mod tests {
 
     #[test]
     fn a_head_is_shared_by_those_of_its_encoding_and_second() {
-        let encoding = |framing| Encoding {
-            transport: Transport::Sse,
-            format: Format::Raw,
-            framing,
-            head: 0,
-            limit: 1,
-        };
+        let encoding =
+            |framing| Encoding { transport: Transport::Sse, format: Format::Raw, framing, head: 0, limit: 1 };
         let (chunked, closing) = (encoding(Framing::Chunked), encoding(Framing::UntilClose));
         let mut heads = StreamHeads::default();
         heads.put(7, &chunked, b"a");

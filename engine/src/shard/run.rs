@@ -384,6 +384,10 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
         local.figures().wakes.add(1);
         local.core.borrow_mut().handle_tick(local.now_ms());
         let mut has_work = harvest(&local, &mut events);
+        // What arrived is received at once: the answer to a lone request goes out in this round.
+        if act(&local) || local.parked.borrow_mut().has_work() {
+            has_work |= harvest(&local, &mut events);
+        }
         has_work |= take(&local, &channel);
         for _ in 0..COMMANDS_MAX {
             let Some(command) = channel.try_command() else { break };
