@@ -155,6 +155,11 @@ impl Shard {
                     return;
                 }
             }
+            // The usual next request goes on without being kept here.
+            Received::Bytes(bytes, _) if slot.state == State::Idle && !slot.is(flag::HAS_EXTRA) => {
+                self.resume(id.index, bytes.to_vec());
+                return;
+            }
             Received::Bytes(bytes, has_more) => {
                 slot.put(flag::READABLE, has_more || slot.is(flag::READABLE));
                 self.take_input(id, bytes);
