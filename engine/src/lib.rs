@@ -17,6 +17,8 @@ mod keys;
 mod listeners;
 mod log;
 mod metrics;
+mod numbers;
+mod pages;
 mod publish;
 mod receiver;
 mod room;
