@@ -14,6 +14,9 @@ use crate::topic::Topic;
 /// Finished topics that one new topic makes forgotten: more than it adds, so they cannot pile up.
 const TIDIED_PER_TOPIC: usize = 2;
 
+/// Topics for which the table keeps room when it is nearly empty.
+const KEPT: usize = 1_024;
+
 /// How many events of one topic each shard was given and has not finished.
 #[derive(Debug)]
 pub(crate) struct Arrears {
@@ -104,9 +107,9 @@ impl ArrearsTable {
                 self.order.push_back(topic);
             }
         }
-        if self.order.is_empty() && self.order.capacity() > 1_024 {
-            self.order = VecDeque::new();
-            self.topics = HashMap::new();
+        if self.order.capacity() > KEPT && self.order.len() < self.order.capacity() / 8 {
+            self.order.shrink_to(self.order.len() * 2);
+            self.topics.shrink_to(self.order.len() * 2);
         }
     }
 }

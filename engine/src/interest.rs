@@ -282,7 +282,8 @@ impl Interest {
 
     fn find(&self, topic: &str) -> Option<(u32, &Interested)> {
         let at = |number| self.topics.get(number)?.as_ref();
-        let is_it = |number| at(number).is_some_and(|interested: &Interested| interested.topic.as_str() == topic);
+        let is_it =
+            |number| at(number).is_some_and(|interested: &Interested| interested.topic.as_str() == topic);
         let number = self.exact.find(self.hasher.hash_one(topic), is_it)?;
         at(number).map(|interested| (number, interested))
     }

@@ -19,6 +19,9 @@ const KEPT_MS: u64 = 5 * 60 * 1_000;
 /// oldest goes early, so that nobody can shut other publishers out by using up keys.
 const KEYS_MAX: usize = 1 << 18;
 
+/// Keys for which the table keeps room when it is nearly empty.
+const KEPT: usize = 1_024;
+
 /// Old keys that one use of the table forgets: more than it adds.
 const FORGOTTEN_PER_USE: usize = 4;
 
@@ -119,8 +122,9 @@ impl Keys {
         if self.used.get(&key).is_some_and(|entry| entry.time_ms == time_ms) {
             self.used.remove(&key);
         }
-        if self.order.is_empty() {
-            *self = Self::default();
+        if self.order.capacity() > KEPT && self.order.len() < self.order.capacity() / 8 {
+            self.order.shrink_to(self.order.len() * 2);
+            self.used.shrink_to(self.order.len() * 2);
         }
     }
 }

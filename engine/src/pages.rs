@@ -28,14 +28,7 @@ struct Mark {
 impl<T, const ITEMS: usize> Default for Pages<T, ITEMS> {
     fn default() -> Self {
         const { assert!(ITEMS.is_multiple_of(64) && ITEMS > 0) };
-        Self {
-            pages: Vec::new(),
-            marks: Vec::new(),
-            spacious: Vec::new(),
-            first: 0,
-            used: 0,
-            spare: None,
-        }
+        Self { pages: Vec::new(), marks: Vec::new(), spacious: Vec::new(), first: 0, used: 0, spare: None }
     }
 }
 

@@ -151,7 +151,12 @@ mod tests {
             method: "GET".into(),
             path: "/eveñts".into(),
             query: pairs(&[("topic", "a\n\0b"), ("", "")]),
-            headers: pairs(&[("Host", "x"), ("Cookie", &long), ("Origin", &"o".repeat(127)), ("B", &"o".repeat(128))]),
+            headers: pairs(&[
+                ("Host", "x"),
+                ("Cookie", &long),
+                ("Origin", &"o".repeat(127)),
+                ("B", &"o".repeat(128)),
+            ]),
             peer: "[::1]:80".parse().unwrap(),
         };
         for (query, headers) in [(2, 4), (2, 0), (0, 4), (0, 0)] {

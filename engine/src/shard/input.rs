@@ -392,9 +392,9 @@ impl Shard {
         reference: Option<&RawValue>,
     ) {
         let (per_second, now_ms) = (self.config.limits.publishes_per_second, self.now_ms);
-        let may_publish = self.given_to(id.index).is_some_and(|given| {
-            given.publish.iter().any(|matcher| matcher.matches(event.topic().as_str()))
-        });
+        let may_publish = self
+            .given_to(id.index)
+            .is_some_and(|given| given.publish.iter().any(|matcher| matcher.matches(event.topic().as_str())));
         if !may_publish {
             let detail = format!("this connection may not publish to {}", event.topic());
             self.error(id.index, reference, 403, Some("topic"), &detail);
