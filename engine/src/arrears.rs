@@ -113,3 +113,26 @@ impl ArrearsTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_many_topics_gives_its_room_back_though_one_stays() {
+        let mut table = ArrearsTable::new(1, Arc::default(), Arc::default());
+        let topic = |n: u32| Topic::new(&format!("own/{n}")).unwrap();
+        for n in 0..50_000 {
+            table.of(&topic(n)).begin(0);
+        }
+        assert_eq!((table.len(), table.most(&topic(7))), (50_000, 1));
+        for n in 1..50_000 {
+            table.of(&topic(n)).finish(0);
+        }
+        for _ in 0..60 {
+            table.tidy(1_024);
+        }
+        assert_eq!((table.len(), table.most(&topic(0))), (1, 1), "what is not finished stays");
+        assert!(table.topics.capacity() < 5_000 && table.order.capacity() < 5_000);
+    }
+}

@@ -188,4 +188,18 @@ mod tests {
         assert_eq!(keys.earlier(KeyedUse { key: (9, 0), events: 0 }, 1), None);
         assert!(keys.earlier(KeyedUse { key: (10, 0), events: 0 }, 1).is_some());
     }
+
+    #[test]
+    fn a_table_that_was_full_gives_its_room_back_though_some_keys_come_still() {
+        let mut keys = Keys::default();
+        let mut record = |key: u64, now_ms| {
+            keys.record(KeyedUse { key: (key, 0), events: 0 }, RECORDED, now_ms);
+            keys.forget(now_ms, 1_000);
+            keys.used.capacity()
+        };
+        let full = (0..100_000).map(|key| record(key, 1)).max().unwrap();
+        assert!(full >= 100_000);
+        let after = (0..1_000).map(|key| record(1 << 32 | key, 2 + KEPT_MS)).last().unwrap();
+        assert!(after < 20_000, "{after}");
+    }
 }

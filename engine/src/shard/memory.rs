@@ -7,8 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::input::Ready;
-use super::{Batch, HeadVariant, Join, Outcome, Shard, SlotId};
+use super::{Batch, HeadVariant, Join, Outcome, Ready, Received, Shard, SlotId};
 use crate::channel::{self, Receiver, Wake};
 use crate::config::{Config, SlowPolicy};
 use crate::cursor::Epoch;
@@ -284,6 +283,7 @@ fn an_idle_websocket_costs_what_its_right_to_publish_costs_and_no_more() {
 fn a_subscriber_that_never_reads_costs_no_queue_and_gives_back_what_it_held() {
     let mut config = quiet();
     config.retention.all_bytes = 1 << 30;
+    config.retention.age_seconds = 5;
     let mut engine = Engine::new(1, config).warm();
     let before = held_bytes();
     let (_, ids) =
@@ -300,4 +300,19 @@ fn a_subscriber_that_never_reads_costs_no_queue_and_gives_back_what_it_held() {
     println!("never reading: {each} bytes a subscriber");
     assert!(each <= 256, "{each}");
     all_leave("never reading", &mut engine, &ids, before, held_bytes() - size_of_val(&*ids) as isize);
+}
+
+#[test]
+fn a_websocket_that_was_heard_of_costs_what_an_idle_one_does_soon_after() {
+    let mut config = quiet();
+    config.timing.heartbeat_seconds = 2;
+    let mut engine = Engine::new(1, config);
+    let id = engine.join(0, &["shared"], WEBSOCKET);
+    engine.settle(Outcome::Whole);
+    let ping = [0x89, 0x80, 0, 0, 0, 0];
+    engine.cores[0].shard.handle_received(id, Received::Bytes(&ping, false));
+    assert_eq!(engine.settle(Outcome::Whole), 1, "the pong");
+    assert_eq!(engine.cores[0].shard.extras.len(), 1, "its rate is remembered");
+    engine.pass(4);
+    assert_eq!((engine.cores[0].shard.extras.len(), engine.cores[0].shard.connections()), (0, 1));
 }

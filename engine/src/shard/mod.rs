@@ -8,8 +8,8 @@
 
 mod batch;
 mod behind;
-mod beside;
 mod control;
+mod given;
 mod index;
 mod input;
 #[cfg(test)]
@@ -43,8 +43,8 @@ use crate::transport::websocket::Command;
 use crate::transport::{Encoding, Transport};
 pub(crate) use batch::{Batch, Outcome};
 use batch::{BatchSend, Purpose};
-use beside::{Beside, Given, Packed};
 use control::Control;
+use given::{Given, Packed};
 #[cfg(test)]
 pub(crate) use input::{Ready, Received};
 pub(crate) use prepared::{HeadVariant, Run};
@@ -236,9 +236,10 @@ pub(crate) struct Shard {
     sets: Sets,
     heads: Heads,
     prepared: Prepared,
-    extras: Beside<Box<Extra>>,
-    half_sent: Beside<HalfSent>,
-    given: Beside<Rc<Given>>,
+    /// A tree, not a table: it grows without a stop, and shrinks. So are the next two.
+    extras: BTreeMap<u32, Box<Extra>>,
+    half_sent: BTreeMap<u32, HalfSent>,
+    given: BTreeMap<u32, Rc<Given>>,
     /// What the latest subscriber was given to which that was of no one else's making.
     given_lately: Option<Rc<Given>>,
 
@@ -292,9 +293,9 @@ impl Shard {
             sets: Sets::new(),
             heads: Heads::new(),
             prepared: Prepared::new(epoch),
-            extras: Beside::new(),
-            half_sent: Beside::new(),
-            given: Beside::new(),
+            extras: BTreeMap::new(),
+            half_sent: BTreeMap::new(),
+            given: BTreeMap::new(),
             given_lately: None,
             topics: HashMap::new(),
             ready: VecDeque::new(),

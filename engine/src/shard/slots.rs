@@ -115,10 +115,10 @@ pub(crate) mod flag {
     pub(crate) const INFLATES: u32 = 1 << 21;
     /// Its end is on its way: nothing more is taken from it.
     pub(crate) const ENDS: u32 = 1 << 22;
-    /// The application gave it something, which stands in the table of that.
-    pub(crate) const IS_GIVEN: u32 = 1 << 23;
+    /// The application gave it something, which stands beside the slot.
+    pub(crate) const IS_GIVEN: u32 = 1 << 25;
     /// A `stentor.v1` WebSocket that has subscribed by a command.
-    pub(crate) const HAS_SUBSCRIBED: u32 = 1 << 24;
+    pub(crate) const HAS_SUBSCRIBED: u32 = 1 << 26;
     /// A WebSocket that is closing waits for its peer's close.
     pub(crate) const PEER_CLOSE_DUE: u32 = 1 << 20;
     /// The driver watches for the socket to take bytes again.

@@ -1,51 +1,12 @@
-//! What only some slots have, beside them: found by the slot's number, and given back when few are left. And
-//! what a WebSocket keeps as long as it lives.
+//! What the application gave a subscriber, which only some have: kept beside the slots, as small as it can be,
+//! because a WebSocket keeps it as long as it lives.
 
 use std::any::Any;
 use std::net::SocketAddr;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-
-use hashbrown::HashMap;
 
 use crate::connection::OwnedRequest;
 use crate::topic::Matcher;
-
-/// A table with more room than this gives some back when it is nearly empty.
-const KEPT: usize = 64;
-
-/// Things beside slots, by the number of the slot.
-#[derive(Debug)]
-pub(super) struct Beside<T>(HashMap<u32, T>);
-
-impl<T> Beside<T> {
-    pub(super) fn new() -> Self {
-        Self(HashMap::new())
-    }
-
-    /// Takes out what is beside this slot.
-    pub(super) fn remove(&mut self, index: &u32) -> Option<T> {
-        let removed = self.0.remove(index);
-        if self.0.capacity() > KEPT && self.0.len() < self.0.capacity() / 8 {
-            self.0.shrink_to(self.0.len() * 2);
-        }
-        removed
-    }
-}
-
-impl<T> Deref for Beside<T> {
-    type Target = HashMap<u32, T>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl<T> DerefMut for Beside<T> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
-    }
-}
 
 /// What the application gave a subscriber. Shared by all who were given the same, where that shows.
 #[derive(Debug, Default)]
