@@ -10,7 +10,7 @@ const PARTS: usize = 64;
 const KEPT: usize = 32;
 
 /// Numbers of things that the owner keeps, each under the hash of its key. The owner compares the keys.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Numbers {
     /// Made with the first entry.
     parts: Box<[HashTable<Entry>]>,
@@ -34,12 +34,6 @@ fn spread_hash(hash: u32) -> u64 {
 
 fn part(hash: u64) -> usize {
     (hash >> 32) as usize % PARTS
-}
-
-impl Default for Numbers {
-    fn default() -> Self {
-        Self { parts: Box::default() }
-    }
 }
 
 impl Numbers {

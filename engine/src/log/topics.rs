@@ -18,6 +18,10 @@ pub(super) enum Events {
     #[default]
     None,
     One(Arc<Event>),
+    #[expect(
+        clippy::box_collection,
+        reason = "keeps a topic of one event, of which there may be millions, small"
+    )]
     Many(Box<VecDeque<Arc<Event>>>),
 }
 
