@@ -23,6 +23,8 @@
 //! [`ParkedSet::harvest`] must be called at least once a second, for the waits of [`Closing::Graceful`].
 
 mod buffers;
+#[cfg(test)]
+pub(crate) mod counting;
 mod epoll;
 mod eventfd;
 mod limits;
