@@ -6,14 +6,18 @@
 //! The order of a round: `handle_event` for what the channel holds, `handle_channel_empty` once it is empty,
 //! then `poll_batch`, the sends, `handle_batch_sent`, and `poll_action` until nothing is left to do.
 
+mod aside;
 mod batch;
 mod behind;
 mod control;
+mod half_sent;
 mod input;
 mod prepared;
 pub(crate) mod run;
 mod sets;
 mod slots;
+#[cfg(test)]
+mod storm;
 mod sweep;
 mod walk;
 
@@ -35,9 +39,11 @@ use crate::publish::Sequencer;
 use crate::topic::{Matcher, Topic};
 use crate::transport::websocket::Command;
 use crate::transport::{Encoding, Transport};
+use aside::Aside;
 pub(crate) use batch::{Batch, Outcome};
 use batch::{BatchSend, Purpose};
 use control::Control;
+use half_sent::HalfSents;
 #[cfg(test)]
 pub(crate) use input::{Ready, Received};
 pub(crate) use prepared::{HeadVariant, Run};
@@ -45,7 +51,7 @@ use prepared::{Heads, Prepared};
 use sets::Sets;
 pub(crate) use slots::SlotId;
 use slots::{NONE, Slots, State, flag};
-use walk::TopicTurn;
+use walk::Turns;
 
 /// Topics whose subscribers were counted lately.
 const COUNTED_MAX: usize = 256;
@@ -111,6 +117,8 @@ pub(crate) enum Closing {
     Graceful,
     /// Reset.
     Abort,
+    /// At once: the peer has said its end, so nothing of it is on its way that would make this a reset.
+    Plain,
 }
 
 /// What the driver is to do.
@@ -166,17 +174,6 @@ struct Extra {
     publishes: input::Bucket,
 }
 
-/// A run that the kernel took in part.
-#[derive(Debug)]
-struct HalfSent {
-    /// Shared with all who were sent the same; its bytes count as log bytes.
-    run: Run,
-    /// Invariant: less than the run's length; at that length the subscriber is whole again.
-    sent: usize,
-    /// Second since which it is half sent.
-    since: u32,
-}
-
 /// What a shard has done, counted without atomics: the driver adds it to the metrics once a round.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -201,6 +198,15 @@ pub(crate) struct Counters {
     pub(crate) ended: [u64; Ended::ALL.len()],
 }
 
+/// What the shard has looked at, for tests that bound it.
+#[cfg(test)]
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Work {
+    pub(crate) log_reads: u64,
+    /// Slots, sets, topics and events that were looked at.
+    pub(crate) looks: u64,
+}
+
 /// Mistakes that the simulation must catch: each puts one wrong reading of the design back in. All off but in
 /// tests.
 #[derive(Debug, Default, Clone, Copy)]
@@ -215,6 +221,13 @@ pub(crate) struct Defects {
     pub(crate) sent_through: bool,
     /// A short send is taken as whole.
     pub(crate) short_is_whole: bool,
+}
+
+/// Gives back what a queue took when it was long.
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > 1_024 && queue.len() < queue.capacity() / 8 {
+        queue.shrink_to(2 * queue.len());
+    }
 }
 
 /// The parked subscribers of one core.
@@ -232,28 +245,20 @@ pub(crate) struct Shard {
     sets: Sets,
     heads: Heads,
     prepared: Prepared,
-    extras: HashMap<u32, Box<Extra>>,
-    half_sent: HashMap<u32, HalfSent>,
+    /// A tree, not a table: it grows without a stop, and shrinks.
+    extras: BTreeMap<u32, Box<Extra>>,
+    half_sent: HalfSents,
 
-    topics: HashMap<Topic, TopicTurn>,
-    /// Topics that have unfinished events, in the order of their turns.
-    ready: VecDeque<Topic>,
-    turn_sends: usize,
-    turn_bytes: usize,
+    turns: Turns,
     /// All events that are taken and not finished.
     unfinished: BTreeMap<Offset, Arc<Event>>,
     last_event: Offset,
     /// The offset up to which all events were taken from the channel.
     taken: Offset,
-    /// `taken` has moved, or events were finished, since the unsettled were looked at.
-    has_taken: bool,
 
     /// To be served from the log.
     to_serve: VecDeque<SlotId>,
-    /// Their place is ahead of what the shard has taken.
-    unsettled: Vec<SlotId>,
-    /// Sets whose walk serves its joiners, and the next of them.
-    joining: VecDeque<(u32, u32)>,
+    aside: Aside,
     /// Half sent, and the socket takes bytes again.
     to_resume: VecDeque<SlotId>,
     controls: VecDeque<(SlotId, Control)>,
@@ -267,6 +272,8 @@ pub(crate) struct Shard {
     counted: HashMap<Topic, (u32, usize)>,
     sweep: sweep::Sweep,
     drain: Option<sweep::Drain>,
+    #[cfg(test)]
+    pub(crate) work: Work,
     pub(crate) counters: Counters,
     pub(crate) defects: Defects,
     pub(crate) pace: Pace,
@@ -285,19 +292,14 @@ impl Shard {
             sets: Sets::new(),
             heads: Heads::new(),
             prepared: Prepared::new(epoch),
-            extras: HashMap::new(),
-            half_sent: HashMap::new(),
-            topics: HashMap::new(),
-            ready: VecDeque::new(),
-            turn_sends: 0,
-            turn_bytes: 0,
+            extras: BTreeMap::new(),
+            half_sent: HalfSents::default(),
+            turns: Turns::default(),
             unfinished: BTreeMap::new(),
             last_event: Offset::START,
             taken: Offset::START,
-            has_taken: false,
             to_serve: VecDeque::new(),
-            unsettled: Vec::new(),
-            joining: VecDeque::new(),
+            aside: Aside::default(),
             to_resume: VecDeque::new(),
             controls: VecDeque::new(),
             actions: VecDeque::new(),
@@ -306,6 +308,8 @@ impl Shard {
             counted: HashMap::new(),
             sweep: sweep::Sweep::default(),
             drain: None,
+            #[cfg(test)]
+            work: Work::default(),
             counters: Counters::default(),
             defects: Defects::default(),
             pace: Pace::default(),
@@ -330,7 +334,7 @@ impl Shard {
         let sets = self.sets.of_topic(topic);
         let count = |&number: &u32| {
             let set = &self.sets[number];
-            set.members.iter().filter(|&&m| m != sets::HOLE).count() + set.behind_count as usize
+            set.members.len() + set.behind_count as usize
         };
         let count = sets.iter().map(count).sum();
         if self.counted.len() >= COUNTED_MAX {
@@ -365,8 +369,8 @@ impl Shard {
     /// Whether nothing waits for a place in a batch.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.ready.is_empty()
-            && self.joining.is_empty()
+        self.turns.is_empty()
+            && !self.aside.has_work(self.taken)
             && self.to_serve.is_empty()
             && self.to_resume.is_empty()
             && self.controls.is_empty()
@@ -386,8 +390,8 @@ impl Shard {
             self.taken,
             set.map(|s| s.walked),
             set.and_then(|s| s.walk.as_ref()),
-            self.ready,
-            self.joining
+            self.turns,
+            self.aside
         )
     }
 
@@ -458,7 +462,7 @@ impl Shard {
         slot.put(flag::STARTED, is_poll);
         slot.put(flag::POLICY_LATEST, join.policy == SlowPolicy::Latest);
         slot.put(flag::POLICY_CLOSE, join.policy == SlowPolicy::Close);
-        self.sets.link_behind(&mut self.slots, set, id.index);
+        self.sets.begin_behind(&mut self.slots, set, id.index);
         self.subscribers[encoding.transport as usize] += 1;
         let has_extra = !join.head.is_empty()
             || join.old.is_some()
@@ -522,26 +526,7 @@ impl Shard {
         for matchers in std::mem::take(&mut self.late) {
             self.sequencer.add_interest(self.number, &matchers);
         }
-        if std::mem::take(&mut self.has_taken) {
-            for id in std::mem::take(&mut self.unsettled) {
-                if let Some(slot) = self.slots.get(id)
-                    && slot.is(flag::UNSETTLED)
-                {
-                    slot.put(flag::UNSETTLED, false);
-                    if slot.state == State::Behind {
-                        self.settle(id.index);
-                    }
-                }
-            }
-        }
-        self.fill_from_rests(batch);
-        self.fill_from_controls(batch);
-        self.fill_from_joiners(batch);
-        self.fill_from_behind(batch);
-        self.fill_from_topics(batch);
-        // One part's work may be another's, whose turn in this round is over.
-        batch.is_cut_short |=
-            !self.controls.is_empty() || !self.to_serve.is_empty() || !self.joining.is_empty();
+        self.fill(batch);
         batch.is_cut_short || !batch.sends.is_empty() || !batch.walked.is_empty()
     }
 
@@ -562,7 +547,7 @@ impl Shard {
                 Outcome::Full | Outcome::Failed => 0,
             };
             if outcome == Outcome::Failed {
-                self.close(slot, Closing::Abort, Ended::Reset);
+                self.close(slot, Closing::Plain, Ended::Reset);
                 continue;
             }
             match purpose {
@@ -582,6 +567,14 @@ impl Shard {
             self.walk_visited(batch.walked[at]);
         }
         self.bound_half_sent();
+    }
+
+    /// Counts a look, for tests that bound them.
+    fn look(&mut self) {
+        #[cfg(test)]
+        {
+            self.work.looks += 1;
+        }
     }
 
     /// What the driver is to do next.

@@ -338,8 +338,8 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
     while !local.is_stopped() {
         let round = Instant::now();
         local.figures().wakes.add(1);
-        local.core.borrow_mut().handle_tick(local.now_ms());
-        let mut has_work = harvest(&local, &mut events);
+        let mut has_work = local.core.borrow_mut().handle_tick(local.now_ms());
+        has_work |= harvest(&local, &mut events);
         has_work |= take(&local, &channel);
         for _ in 0..COMMANDS_MAX {
             let Some(command) = channel.try_command() else { break };
@@ -433,6 +433,7 @@ fn send(local: &Rc<Local>, batch: &mut Batch, round: Instant) -> bool {
         make_sends(local, batch);
         local.core.borrow_mut().handle_batch_sent(batch);
         if round.elapsed() > TURN {
+            local.core.borrow_mut().handle_turn_over();
             return true;
         }
     }
@@ -477,6 +478,7 @@ fn act(local: &Rc<Local>) -> bool {
                 let how = match how {
                     Closing::Graceful => sys::Closing::Graceful,
                     Closing::Abort => sys::Closing::Abort,
+                    Closing::Plain => sys::Closing::Plain,
                 };
                 local.parked.borrow_mut().close(SocketId(socket), how);
                 drop(local.shared.admissions.permit(RawPermit(permit)));

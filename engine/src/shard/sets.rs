@@ -5,15 +5,12 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 
-use super::slots::{NONE, Slots, State};
+use super::slots::{Slots, State};
 use super::walk::Walk;
 use crate::cursor::Offset;
 use crate::interest::MatcherIndex;
 use crate::topic::{Matcher, Topic};
 use crate::transport::Encoding;
-
-/// A slot that left a set while a walk ran through its vector.
-pub(crate) const HOLE: u32 = NONE;
 
 /// A topic with fewer sets is looked up again each time.
 const CACHED_FROM: usize = 32;
@@ -27,11 +24,9 @@ pub(crate) struct Set {
     pub(crate) encoding: Encoding,
     /// Every event of its matchers up to here was sent to all members.
     pub(crate) walked: Offset,
-    /// Slot numbers, dense but for [`HOLE`]s while a walk runs.
+    /// Slot numbers, dense.
     pub(crate) members: Vec<u32>,
-    /// First and last of the slots that are served from the log, linked through [`super::slots::Slot::next`].
-    pub(crate) behind_first: u32,
-    pub(crate) behind_last: u32,
+    /// How many slots of it are served from the log.
     pub(crate) behind_count: u32,
     /// The walk under way: at most one.
     pub(crate) walk: Option<Box<Walk>>,
@@ -103,8 +98,6 @@ impl Sets {
             encoding,
             walked: head,
             members: Vec::new(),
-            behind_first: NONE,
-            behind_last: NONE,
             behind_count: 0,
             walk: None,
             empty_since: second,
@@ -155,44 +148,19 @@ impl Sets {
         sets
     }
 
-    /// Puts a slot at the end of the set's list of those behind.
-    pub(crate) fn link_behind(&mut self, slots: &mut Slots, number: u32, slot: u32) {
+    /// Counts a slot among those of the set that are behind.
+    pub(crate) fn begin_behind(&mut self, slots: &mut Slots, number: u32, slot: u32) {
         self.behind += 1;
-        let set = &mut self[number];
-        let last = set.behind_last;
-        set.behind_last = slot;
-        set.behind_count += 1;
-        if last == NONE {
-            set.behind_first = slot;
-        } else {
-            slots[last].next = slot;
-        }
+        self[number].behind_count += 1;
         let entry = &mut slots[slot];
         entry.set = number;
-        entry.index = last;
-        entry.next = NONE;
         entry.state = State::Behind;
     }
 
-    /// Takes a slot out of the set's list of those behind.
-    pub(crate) fn unlink_behind(&mut self, slots: &mut Slots, slot: u32) {
-        let (number, before, after) = (slots[slot].set, slots[slot].index, slots[slot].next);
+    /// Counts it among them no more.
+    pub(crate) fn end_behind(&mut self, slots: &Slots, slot: u32) {
         self.behind -= 1;
-        let set = &mut self[number];
-        set.behind_count -= 1;
-        if before == NONE {
-            set.behind_first = after;
-        }
-        if after == NONE {
-            set.behind_last = before;
-        }
-        if before != NONE {
-            slots[before].next = after;
-        }
-        if after != NONE {
-            slots[after].index = before;
-        }
-        slots[slot].next = NONE;
+        self[slots[slot].set].behind_count -= 1;
     }
 
     /// Puts a slot into the set's vector. No walk of the set runs.
@@ -205,19 +173,25 @@ impl Sets {
         set.members.push(slot);
     }
 
-    /// Takes a slot out of the set's vector: a hole while a walk runs, else the last one takes its place.
+    /// Takes a slot out of the set's vector, which stays dense: the last one takes its place. Where a walk
+    /// runs, what it has visited stays before [`Walk::next`] and the rest after it.
     pub(crate) fn leave(&mut self, slots: &mut Slots, slot: u32, is_defect_swap_in_walk: bool) {
-        let (number, index) = (slots[slot].set, slots[slot].index as usize);
+        let (number, mut index) = (slots[slot].set, slots[slot].index as usize);
         let set = &mut self[number];
         assert_eq!(set.members[index], slot, "a slot knows its place in its set");
-        if set.walk.is_some() && !is_defect_swap_in_walk {
-            set.members[index] = HOLE;
-            return;
+        if let Some(walk) = &mut set.walk
+            && index < walk.next
+            && !is_defect_swap_in_walk
+        {
+            // The one visited last takes its place, and the last of all takes that one's.
+            walk.next -= 1;
+            let moved = set.members[walk.next];
+            set.members[index] = moved;
+            slots[moved].index = index as u32;
+            index = walk.next;
         }
         set.members.swap_remove(index);
-        if let Some(&moved) = set.members.get(index)
-            && moved != HOLE
-        {
+        if let Some(&moved) = set.members.get(index) {
             slots[moved].index = index as u32;
         }
         // A set that was large once gives its memory back.

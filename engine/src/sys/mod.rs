@@ -120,7 +120,6 @@ pub(crate) enum Closing {
     /// [`Closing::Plain`].
     Abort,
     /// `close(2)`: FIN, or RST if something was not read.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what the others become without a spare descriptor"))]
     Plain,
 }
 
