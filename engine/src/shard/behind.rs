@@ -154,13 +154,12 @@ impl Shard {
         }
         let begins_latest = has_fallen && !is_poll && self.slots[index].is(flag::POLICY_LATEST);
         let is_latest = begins_latest || (self.slots[index].is(flag::LATEST) && place < told && !is_gap);
-        let gap = is_gap.then(|| {
-            let resumed = if begins_latest { position.max(read.dropped) } else { read.dropped };
-            self.gap(place, old, read, resumed, begins_latest)
-        });
+        let resumed = if begins_latest { position.max(read.dropped) } else { read.dropped };
+        let gap = is_gap.then(|| self.gap(place, old, read, resumed, begins_latest));
+        let told = if is_gap { resumed } else { told };
         let newest;
         let (events, shared) = if is_latest {
-            newest = self.newest_of(&read.events);
+            newest = self.newest_of(&read.events, told);
             (newest.as_slice(), None)
         } else {
             (read.events.as_slice(), Some(read))
@@ -173,7 +172,7 @@ impl Shard {
         }
         let served = Served {
             end,
-            told: gap.as_ref().map_or(told, |gap| gap.resumed.offset),
+            told,
             events: events.len(),
             is_last: false,
             is_gap,
@@ -231,9 +230,12 @@ impl Shard {
         run
     }
 
-    /// Of these events those that are the newest of their topics.
-    fn newest_of(&self, events: &[Arc<Event>]) -> Vec<Arc<Event>> {
+    /// Of these events those that are beyond `told`, or the newest of their topics.
+    fn newest_of(&self, events: &[Arc<Event>], told: Offset) -> Vec<Arc<Event>> {
         let is_newest = |event: &&Arc<Event>| {
+            if event.offset() > told {
+                return true;
+            }
             let topic = self.sequencer.topic(event.topic().as_str());
             topic.is_none_or(|topic| topic.last <= event.offset())
         };
