@@ -46,6 +46,11 @@ impl HalfSents {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_slot.is_empty() && self.order.is_empty()
+    }
+
     /// The slot that is half sent longest.
     fn longest(&self) -> Option<u32> {
         self.order.first().map(|&(_, index)| index)

@@ -63,10 +63,10 @@ impl Shard {
             self.sweep.slice = until - SLICES;
             (self.sweep.looked_at, self.sweep.sets_looked_at) = (0, 0);
         }
-        let mut left = LOOKED_AT_MAX;
+        let (mut left, mut removals_left) = (LOOKED_AT_MAX, REMOVED_MAX);
         let mut has_more = false;
         while self.sweep.slice < until && !has_more {
-            has_more = !self.sweep_slots(&mut left) || !self.sweep_sets();
+            has_more = !self.sweep_slots(&mut left) || !self.sweep_sets(&mut removals_left);
             if !has_more {
                 self.sweep.slice += 1;
                 (self.sweep.looked_at, self.sweep.sets_looked_at) = (0, 0);
@@ -183,13 +183,12 @@ impl Shard {
 
     /// Removes sets in which nobody has stood for a while, in one step with the interest that they alone gave;
     /// false if not all of the slice were looked at.
-    fn sweep_sets(&mut self) -> bool {
+    fn sweep_sets(&mut self, removals_left: &mut usize) -> bool {
         let second = self.second();
         let kept = self.config.timing.empty_set_seconds;
         let capacity = self.sets.capacity();
         let mut gone = Vec::new();
-        let mut removed = 0;
-        while self.sweep.sets_looked_at < capacity.div_ceil(SLICES as u32) && removed < REMOVED_MAX {
+        while self.sweep.sets_looked_at < capacity.div_ceil(SLICES as u32) && *removals_left > 0 {
             self.sweep.sets_looked_at += 1;
             let number = self.sweep.set;
             self.sweep.set = if number + 1 >= capacity { 0 } else { number + 1 };
@@ -198,7 +197,7 @@ impl Shard {
                 continue;
             }
             let encoding = set.encoding;
-            removed += 1;
+            *removals_left -= 1;
             gone.append(&mut self.sets.remove(number));
             self.heads.release(encoding.head);
             self.aside.forget(number);
@@ -208,10 +207,10 @@ impl Shard {
                 self.prepared.clear();
             }
         }
-        if removed > 0 {
+        if !gone.is_empty() {
             self.sequencer.remove_interest(self.number, &gone);
         }
-        removed < REMOVED_MAX
+        *removals_left > 0
     }
 
     /// Ends all connections in an orderly way, spread evenly over `for_ms`; none is told later than that.

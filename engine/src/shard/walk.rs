@@ -2,7 +2,7 @@
 //! one walk through each. Whichever topic reaches a set first sends all that the set has still to get, merged
 //! by offset.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::topic::{Matcher, Topic};
 pub(crate) const RUN_BYTES_MAX: usize = 256 << 10;
 /// Sets and topics that a fill may pass without a send, so that a turn over idle ones is bounded too.
 const PASSED_MAX: usize = 8_192;
-/// Unfinished events that are looked at for one question of a set with wildcards.
-const EVENTS_LOOKED_AT: usize = 4_096;
+/// Unfinished events that a fill looks at for sets with wildcards.
+const EVENTS_LOOKED_AT: usize = 16_384;
 /// Parts of the work that share a batch.
 const PARTS: usize = 5;
 /// The share of a turn that a topic has at once, when it comes: one in so many.
@@ -68,6 +68,8 @@ pub(super) struct Turns {
     /// Of sets with wildcards: no unfinished event of theirs is after `walked` and up to here. What is true of
     /// a set that is gone is true of the one that has its number next, which starts at a later head.
     clear: RefCell<HashMap<u32, Offset>>,
+    /// Unfinished events that may still be looked at in this fill.
+    looks_left: Cell<usize>,
     /// Batches that were filled.
     pub(super) fills: u64,
 }
@@ -76,6 +78,11 @@ impl Turns {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.ready.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.topics.len()
     }
 
     /// Forgets a set that is gone.
@@ -183,21 +190,27 @@ impl Shard {
         }
         let mut clear = self.turns.clear.borrow_mut();
         let from = clear.get(&number).copied().unwrap_or_default().max(set.walked);
-        if self.last_event <= from {
-            return (set.walked.max(self.taken), true);
-        }
         let mut looked_to = from;
-        for (looks, (&offset, event)) in self.unfinished.range(from.next()..).enumerate() {
+        for (&offset, event) in self.unfinished.range(from.next()..) {
             let is_next = set.matchers.iter().any(|m| m.matches(event.topic().as_str()));
-            if is_next || looks >= EVENTS_LOOKED_AT {
+            if is_next || !self.may_look_on() {
                 let position = if is_next { offset.previous() } else { looked_to };
                 clear.insert(number, position);
                 return (position, is_next);
             }
             looked_to = offset;
         }
-        clear.insert(number, self.last_event);
-        (set.walked.max(self.taken), true)
+        let position = set.walked.max(self.taken);
+        clear.insert(number, position);
+        (position, true)
+    }
+
+    /// Whether a further unfinished event may be looked at in this fill.
+    fn may_look_on(&self) -> bool {
+        self.look();
+        let left = self.turns.looks_left.get();
+        self.turns.looks_left.set(left.saturating_sub(1));
+        left > 0
     }
 
     /// The first unfinished events that a set has still to get, and how far it was looked for them where that
@@ -221,8 +234,8 @@ impl Shard {
             let clear = self.turns.clear.borrow().get(&number).copied().unwrap_or_default();
             let mut looked_to = clear.max(set.walked);
             let all = self.unfinished.range(looked_to.next()..);
-            for (looks, (&offset, event)) in all.enumerate() {
-                if looks >= EVENTS_LOOKED_AT {
+            for (&offset, event) in all {
+                if !self.may_look_on() {
                     return (found, Some(looked_to));
                 }
                 if set.matchers.iter().any(|m| m.matches(event.topic().as_str())) {
@@ -247,6 +260,7 @@ impl Shard {
     /// of them is the first for ever.
     pub(super) fn fill(&mut self, batch: &mut Batch) {
         self.turns.fills += 1;
+        self.turns.looks_left.set(EVENTS_LOOKED_AT);
         self.settle_some();
         for shares in [PARTS, 1] {
             for part in 0..PARTS {
