@@ -159,7 +159,8 @@ impl FromLog {
 
     pub(super) fn answer(&self, now_seconds: u64, is_last: bool) -> Option<Run> {
         let answer = self.answer.borrow();
-        let (_, _, run) = answer.as_ref().filter(|(second, last, _)| (*second, *last) == (now_seconds, is_last))?;
+        let (_, _, run) =
+            answer.as_ref().filter(|(second, last, _)| (*second, *last) == (now_seconds, is_last))?;
         Some(run.clone())
     }
 

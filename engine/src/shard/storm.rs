@@ -32,7 +32,6 @@ struct Rig {
     channel: Receiver<()>,
     sequencer: Arc<Sequencer>,
     publisher: Publisher,
-    clock: Arc<AtomicU64>,
     batch: Batch,
     sockets: u32,
     /// What each send to this socket is answered with.
@@ -53,8 +52,7 @@ impl Rig {
         change(&mut config);
         let (sender, _, channel) = channel::channel(config.limits.channel_events, Arc::new(NoWake));
         let clock = Arc::new(AtomicU64::new(1_000_000));
-        let time = Arc::clone(&clock);
-        let now = Box::new(move || time.load(Ordering::Relaxed));
+        let now = Box::new(move || clock.load(Ordering::Relaxed));
         let sequencer = Sequencer::with_clock(&config, vec![sender], Epoch(1), now);
         let shard = Shard::new(0, Arc::new(config), Arc::clone(&sequencer), 1);
         Self {
@@ -62,7 +60,6 @@ impl Rig {
             channel,
             publisher: Publisher::new(Arc::clone(&sequencer)),
             sequencer,
-            clock,
             batch: Batch::default(),
             sockets: 0,
             outcome: |_| Outcome::Whole,
