@@ -289,7 +289,8 @@ impl Shard {
 
     /// Fills the batch from the topics that have unfinished events.
     fn fill_from_topics(&mut self, batch: &mut Batch) {
-        let allowance = (!self.turns.ready.is_empty()).then(|| batch.allow_half(self.turns.fills % 2 == 0));
+        let allowance =
+            (!self.turns.ready.is_empty()).then(|| batch.allow_half(self.turns.fills.is_multiple_of(2)));
         self.fill_from_fresh(batch);
         if let Some(allowance) = allowance {
             batch.allow_again(allowance);
