@@ -37,7 +37,7 @@ pub(crate) trait Log: Send {
 }
 
 /// What part of the log is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Query {
     /// Events beyond this offset …
     pub(crate) after: Offset,

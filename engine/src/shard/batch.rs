@@ -46,13 +46,23 @@ pub(crate) struct BatchSend {
     pub(super) purpose: Purpose,
 }
 
+/// What a part was allowed before it was halved.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    sends_until: usize,
+    bytes_until: usize,
+}
+
 /// Sends that are executed together: at most one a socket.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) sends: Vec<BatchSend>,
     pub(super) runs: Vec<Run>,
     pub(super) bytes: usize,
-    pub(super) sends_max: usize,
+    sends_max: usize,
+    /// What the part that fills it may fill it up to.
+    sends_until: usize,
+    bytes_until: usize,
     /// Sets of which a walk has visited all members with this batch.
     pub(super) walked: Vec<u32>,
     pub(super) behind: Vec<behind::Served>,
@@ -78,16 +88,40 @@ impl Batch {
         self.is_cut_short = false;
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.sends.len() >= self.sends_max || self.bytes >= BATCH_BYTES_MAX
+    /// The part of the work that fills it next may take a share of it: one in `shares`.
+    pub(super) fn allow(&mut self, shares: usize) {
+        self.sends_until = (self.sends.len() + self.sends_max.div_ceil(shares)).min(self.sends_max);
+        self.bytes_until = (self.bytes + BATCH_BYTES_MAX / shares).min(BATCH_BYTES_MAX);
     }
 
-    /// Half of a batch is for rests and controls at most, so that they do not keep walks from going on.
-    pub(super) fn is_half_full(&self) -> bool {
-        self.sends.len() >= self.sends_max.div_ceil(2) || self.bytes >= BATCH_BYTES_MAX / 2
+    /// Halves what is allowed, until [`Batch::allow_again`]: of an odd number to the larger or smaller half.
+    pub(super) fn allow_half(&mut self, is_larger: bool) -> Allowance {
+        let allowance = Allowance { sends_until: self.sends_until, bytes_until: self.bytes_until };
+        let sends = self.sends_until.saturating_sub(self.sends.len());
+        self.sends_until = self.sends.len() + (sends + usize::from(is_larger)) / 2;
+        self.bytes_until = self.bytes + self.bytes_until.saturating_sub(self.bytes) / 2;
+        allowance
+    }
+
+    pub(super) fn allow_again(&mut self, allowance: Allowance) {
+        self.sends_until = allowance.sends_until;
+        self.bytes_until = allowance.bytes_until;
+    }
+
+    /// Whether the part that fills it has its share.
+    pub(super) fn is_full(&self) -> bool {
+        self.sends.len() >= self.sends_until || self.bytes >= self.bytes_until
+    }
+
+    /// Entries that a part may look at, those that turn out to need no send included.
+    pub(super) fn looks_max(&self) -> usize {
+        4 * self.sends_max
     }
 
     pub(super) fn run(&mut self, run: &Run) -> u32 {
+        if self.runs.last().is_some_and(|last| last.is_same(run)) {
+            return self.runs.len() as u32 - 1;
+        }
         self.runs.push(run.clone());
         self.runs.len() as u32 - 1
     }

@@ -15,6 +15,8 @@ use crate::transport::{self, Encoding, End, Framing, Transport};
 const CLOSING_SECONDS: u32 = 5;
 /// Replies that may wait behind a half-sent run, before the subscriber is reset: it sends but does not read.
 const WAITING_MAX: usize = 256;
+/// Replies are joined to one send up to so many bytes.
+const JOINED_BYTES_MAX: usize = 16 << 10;
 
 /// What is sent to one subscriber beside its events.
 #[derive(Debug)]
@@ -49,17 +51,28 @@ pub(super) enum Farewell {
 impl Shard {
     /// Has a control sent as soon as the batch has room.
     pub(super) fn control(&mut self, index: u32, control: Control) {
-        self.controls.push_back((self.slots.id(index), control));
+        let id = self.slots.id(index);
+        // One send for the replies to what came in one piece.
+        if let Control::Bytes(more) = &control
+            && let Some((last, Control::Bytes(bytes))) = self.controls.back_mut()
+            && *last == id
+            && bytes.len() + more.len() <= JOINED_BYTES_MAX
+        {
+            bytes.extend_from_slice(more);
+            return;
+        }
+        self.controls.push_back((id, control));
     }
 
     /// Fills the batch with the controls that wait.
     pub(super) fn fill_from_controls(&mut self, batch: &mut Batch) {
         let mut deferred = Vec::new();
-        for _ in 0..self.controls.len() {
-            if batch.is_half_full() {
+        for _ in 0..self.controls.len().min(batch.looks_max()) {
+            if batch.is_full() {
                 break;
             }
             let Some((id, control)) = self.controls.pop_front() else { break };
+            self.look();
             let Some(slot) = self.slots.get(id) else { continue };
             if slot.is(flag::IN_BATCH) {
                 deferred.push((id, control));
@@ -69,8 +82,7 @@ impl Shard {
                 self.control_waits(id.index, control);
                 continue;
             }
-            let Some(bytes) = self.control_bytes(id.index, &control) else { continue };
-            let run = Run::new(bytes);
+            let Some(run) = self.control_run(id.index, &control) else { continue };
             let number = batch.run(&run);
             let slot = &mut self.slots[id.index];
             slot.put(flag::IN_BATCH, true);
@@ -96,7 +108,31 @@ impl Shard {
         }
     }
 
-    /// The bytes of a control, if it still applies; states change with it.
+    /// What is sent for a control, if it still applies; states change with it. Heartbeats are the same for
+    /// all.
+    fn control_run(&mut self, index: u32, control: &Control) -> Option<Run> {
+        if !matches!(control, Control::Heartbeat | Control::Place) {
+            return self.control_bytes(index, control).map(Run::new);
+        }
+        let slot = &self.slots[index];
+        let is_live = matches!(slot.state, State::Behind | State::Member);
+        if !is_live || !slot.is(flag::STARTED) || slot.is(flag::UNWRITABLE) || self.has_old(index) {
+            return None;
+        }
+        let encoding = self.encoding_of(index)?;
+        self.counters.heartbeats += 1;
+        let run = match control {
+            Control::Place => self.prepared.place(encoding, self.place_of(index)),
+            _ => self.prepared.heartbeat(encoding),
+        };
+        (run.len() > 0).then_some(run)
+    }
+
+    fn has_old(&mut self, index: u32) -> bool {
+        self.extra_of(index).is_some_and(|extra| extra.old.is_some())
+    }
+
+    /// The bytes of a control other than a heartbeat, if it still applies; states change with it.
     fn control_bytes(&mut self, index: u32, control: &Control) -> Option<Vec<u8>> {
         let state = self.slots[index].state;
         let is_live = matches!(state, State::Behind | State::Member);
@@ -114,21 +150,9 @@ impl Shard {
             return None;
         }
         let encoding = self.encoding_of(index)?;
-        let has_old = self.extra_of(index).is_some_and(|extra| extra.old.is_some());
-        let is_started = self.slots[index].is(flag::STARTED) && !has_old;
         match control {
-            Control::Heartbeat | Control::Place if !is_started || self.slots[index].is(flag::UNWRITABLE) => {}
-            Control::Heartbeat => {
-                self.counters.heartbeats += 1;
-                transport::encode_heartbeat(&encoding, &mut bytes);
-            }
-            Control::Place => {
-                self.counters.heartbeats += 1;
-                let place = self.cursor(self.place_of(index));
-                transport::encode_place(&encoding, place, &mut bytes);
-            }
             Control::EmptyAnswer => {
-                if has_old {
+                if self.has_old(index) {
                     // The gap comes first; it is an answer too.
                     self.serve_soon(index);
                     return None;
@@ -161,7 +185,7 @@ impl Shard {
                     self.end_closing(index);
                 }
             }
-            Control::Bytes(_) | Control::Changed(_) => {}
+            Control::Bytes(_) | Control::Changed(_) | Control::Heartbeat | Control::Place => {}
         }
         (!bytes.is_empty()).then_some(bytes)
     }
@@ -314,9 +338,7 @@ impl Shard {
     }
 
     fn free(&mut self, index: u32) {
-        if self.slots[index].is(flag::HALF_SENT) {
-            self.half_sent.remove(&index);
-        }
+        self.half_sent.remove(index);
         self.forget_beside(index);
         self.slots.give_back(index);
     }

@@ -134,7 +134,7 @@ mod tests {
         let headers: Vec<_> = (0..14).map(|n| (format!("Header-Name-{n}"), "x".repeat(40))).collect();
         let text: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         let peer = "127.0.0.1:1".parse().unwrap();
-        let (method, path) = (String::from("GET"), String::from("/events"));
+        let (method, path) = ("GET".into(), String::from("/events"));
         let request = OwnedRequest { method, path, query: Vec::new(), headers, peer };
         let before = held_bytes();
         let packed = Packed::new(&request);

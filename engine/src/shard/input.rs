@@ -89,7 +89,7 @@ impl Shard {
     pub(crate) fn handle_ready(&mut self, id: SlotId, ready: Ready) {
         let Some(slot) = self.slots.get(id) else { return };
         if ready.failed {
-            self.close(id.index, Closing::Abort, Ended::Reset);
+            self.close(id.index, Closing::Plain, Ended::Reset);
             return;
         }
         if ready.hung_up && slot.is(flag::HALF_SENT) && slot.state != State::Answered {
@@ -144,15 +144,16 @@ impl Shard {
         match received {
             Received::Nothing => {}
             Received::Failed => {
-                self.close(id.index, Closing::Abort, Ended::Reset);
+                self.close(id.index, Closing::Plain, Ended::Reset);
                 return;
             }
             Received::End => {
                 slot.put(flag::HALF_CLOSED, true);
                 let has_request = slot.state == State::Idle && self.has_leftover(id.index);
                 if self.slots[id.index].state != State::Answered && !has_request {
-                    // A WebSocket without a closing handshake, an idle connection, or a subscription: over.
-                    self.close(id.index, Closing::Graceful, Ended::Peer);
+                    // A WebSocket without a closing handshake, an idle connection, or a subscription: over. All
+                    // that the peer sent is read, so nothing is left that would make of a plain close a reset.
+                    self.close(id.index, Closing::Plain, Ended::Peer);
                     return;
                 }
             }
@@ -523,12 +524,12 @@ impl Shard {
         // The new set is made first: a matcher that both have then keeps its interest.
         let set = self.set_of(matchers.into(), encoding);
         self.leave_set(index);
-        self.sets.link_behind(&mut self.slots, set, index);
+        self.sets.begin_behind(&mut self.slots, set, index);
         self.subscribers[encoding.transport as usize] += 1;
         let slot = &mut self.slots[index];
         slot.place = place;
         slot.told = crate::cursor::Offset::START;
-        slot.put(flag::FELL, false);
+        slot.put(flag::FELL | flag::LATEST | flag::WAITS | flag::UNSETTLED, false);
         self.serve_soon(index);
         place
     }

@@ -6,12 +6,14 @@
 //! The order of a round: `handle_event` for what the channel holds, `handle_channel_empty` once it is empty,
 //! then `poll_batch`, the sends, `handle_batch_sent`, and `poll_action` until nothing is left to do.
 
+mod aside;
 mod batch;
 mod behind;
 #[cfg(feature = "bench")]
 pub(crate) mod bench;
 mod control;
 mod given;
+mod half_sent;
 mod index;
 mod input;
 #[cfg(test)]
@@ -22,6 +24,8 @@ pub(crate) mod run;
 mod scale;
 mod sets;
 mod slots;
+#[cfg(test)]
+mod storm;
 mod sweep;
 mod walk;
 
@@ -43,10 +47,12 @@ use crate::publish::Sequencer;
 use crate::topic::{Matcher, Topic};
 use crate::transport::websocket::Command;
 use crate::transport::{Encoding, Transport};
+use aside::Aside;
 pub(crate) use batch::{Batch, Outcome};
 use batch::{BatchSend, Purpose};
 use control::Control;
 use given::{Given, Packed};
+use half_sent::HalfSents;
 #[cfg(test)]
 pub(crate) use input::{Ready, Received};
 pub(crate) use prepared::{HeadVariant, Run};
@@ -54,10 +60,8 @@ use prepared::{Heads, Prepared};
 use sets::{Matchers, Sets};
 pub(crate) use slots::SlotId;
 use slots::{NONE, Slots, State, flag};
-use walk::TopicTurn;
+use walk::Turns;
 
-/// Entries for which a queue keeps room when it is nearly empty.
-const QUEUE_KEPT: usize = 1_024;
 /// Topics whose subscribers were counted lately.
 const COUNTED_MAX: usize = 256;
 /// Bytes of a topic's turn, but for its last send.
@@ -122,6 +126,8 @@ pub(crate) enum Closing {
     Graceful,
     /// Reset.
     Abort,
+    /// At once: the peer has said its end, so nothing of it is on its way that would make this a reset.
+    Plain,
 }
 
 /// What the driver is to do.
@@ -172,17 +178,6 @@ struct Extra {
     publishes: input::Bucket,
 }
 
-/// A run that the kernel took in part.
-#[derive(Debug)]
-struct HalfSent {
-    /// Shared with all who were sent the same; its bytes count as log bytes.
-    run: Run,
-    /// Invariant: less than the run's length; at that length the subscriber is whole again.
-    sent: usize,
-    /// Second since which it is half sent.
-    since: u32,
-}
-
 /// What a shard has done, counted without atomics: the driver adds it to the metrics once a round.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -207,6 +202,15 @@ pub(crate) struct Counters {
     pub(crate) ended: [u64; Ended::ALL.len()],
 }
 
+/// What the shard has looked at, for tests that bound it.
+#[cfg(test)]
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Work {
+    pub(crate) log_reads: u64,
+    /// Slots, sets, topics and events that were looked at.
+    pub(crate) looks: std::cell::Cell<u64>,
+}
+
 /// Mistakes that the simulation must catch: each puts one wrong reading of the design back in. All off but in
 /// tests.
 #[derive(Debug, Default, Clone, Copy)]
@@ -221,6 +225,13 @@ pub(crate) struct Defects {
     pub(crate) sent_through: bool,
     /// A short send is taken as whole.
     pub(crate) short_is_whole: bool,
+}
+
+/// Gives back what a queue took when it was long.
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > 1_024 && queue.len() < queue.capacity() / 8 {
+        queue.shrink_to(2 * queue.len());
+    }
 }
 
 /// The parked subscribers of one core.
@@ -238,32 +249,23 @@ pub(crate) struct Shard {
     sets: Sets,
     heads: Heads,
     prepared: Prepared,
-    /// A tree, not a table: it grows without a stop, and shrinks. So are the next two.
+    /// A tree, not a table: it grows without a stop, and shrinks. So is the one of what was given.
     extras: BTreeMap<u32, Box<Extra>>,
-    half_sent: BTreeMap<u32, HalfSent>,
+    half_sent: HalfSents,
     given: BTreeMap<u32, Rc<Given>>,
     /// What the latest subscriber was given to which that was of no one else's making.
     given_lately: Option<Rc<Given>>,
 
-    topics: HashMap<Topic, TopicTurn>,
-    /// Topics that have unfinished events, in the order of their turns.
-    ready: VecDeque<Topic>,
-    turn_sends: usize,
-    turn_bytes: usize,
+    turns: Turns,
     /// All events that are taken and not finished.
     unfinished: BTreeMap<Offset, Arc<Event>>,
     last_event: Offset,
     /// The offset up to which all events were taken from the channel.
     taken: Offset,
-    /// `taken` has moved, or events were finished, since the unsettled were looked at.
-    has_taken: bool,
 
     /// To be served from the log.
     to_serve: VecDeque<SlotId>,
-    /// Their place is ahead of what the shard has taken.
-    unsettled: Vec<SlotId>,
-    /// Sets whose walk serves its joiners, and the next of them.
-    joining: VecDeque<(u32, u32)>,
+    aside: Aside,
     /// Half sent, and the socket takes bytes again.
     to_resume: VecDeque<SlotId>,
     controls: VecDeque<(SlotId, Control)>,
@@ -277,6 +279,8 @@ pub(crate) struct Shard {
     counted: HashMap<Topic, (u32, usize)>,
     sweep: sweep::Sweep,
     drain: Option<sweep::Drain>,
+    #[cfg(test)]
+    pub(crate) work: Work,
     pub(crate) counters: Counters,
     pub(crate) defects: Defects,
     pub(crate) pace: Pace,
@@ -296,20 +300,15 @@ impl Shard {
             heads: Heads::new(),
             prepared: Prepared::new(epoch),
             extras: BTreeMap::new(),
-            half_sent: BTreeMap::new(),
+            half_sent: HalfSents::default(),
             given: BTreeMap::new(),
             given_lately: None,
-            topics: HashMap::new(),
-            ready: VecDeque::new(),
-            turn_sends: 0,
-            turn_bytes: 0,
+            turns: Turns::default(),
             unfinished: BTreeMap::new(),
             last_event: Offset::START,
             taken: Offset::START,
-            has_taken: false,
             to_serve: VecDeque::new(),
-            unsettled: Vec::new(),
-            joining: VecDeque::new(),
+            aside: Aside::default(),
             to_resume: VecDeque::new(),
             controls: VecDeque::new(),
             actions: VecDeque::new(),
@@ -318,6 +317,8 @@ impl Shard {
             counted: HashMap::new(),
             sweep: sweep::Sweep::default(),
             drain: None,
+            #[cfg(test)]
+            work: Work::default(),
             counters: Counters::default(),
             defects: Defects::default(),
             pace: Pace::default(),
@@ -342,7 +343,7 @@ impl Shard {
         let sets = self.sets.of_topic(topic);
         let count = |&number: &u32| {
             let set = &self.sets[number];
-            set.members.iter().filter(|&&m| m != sets::HOLE).count() + set.behind_count as usize
+            set.members.len() + set.behind_count as usize
         };
         let count = sets.iter().map(count).sum();
         if self.counted.len() >= COUNTED_MAX {
@@ -377,11 +378,17 @@ impl Shard {
     /// Whether nothing waits for a place in a batch.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.ready.is_empty()
-            && self.joining.is_empty()
+        self.turns.is_empty()
+            && !self.aside.has_work(self.taken)
             && self.to_serve.is_empty()
             && self.to_resume.is_empty()
             && self.controls.is_empty()
+    }
+
+    /// Topics that have unfinished events.
+    #[cfg(test)]
+    fn turns_under_way(&self) -> usize {
+        self.turns.len()
     }
 
     /// What a slot is doing, for the messages of tests.
@@ -398,8 +405,8 @@ impl Shard {
             self.taken,
             set.map(|s| s.walked),
             set.and_then(|s| s.walk.as_ref()),
-            self.ready,
-            self.joining
+            self.turns,
+            self.aside
         )
     }
 
@@ -477,27 +484,6 @@ impl Shard {
         self.slots[index].put(flag::HAS_EXTRA | flag::IS_GIVEN, false);
     }
 
-    /// Gives back what a storm made grow. Called once in a while.
-    fn give_room_back(&mut self) {
-        fn queue<T>(queue: &mut VecDeque<T>) {
-            if queue.capacity() > QUEUE_KEPT && queue.len() < queue.capacity() / 8 {
-                queue.shrink_to(queue.len() * 2);
-            }
-        }
-        queue(&mut self.ready);
-        queue(&mut self.to_serve);
-        queue(&mut self.joining);
-        queue(&mut self.to_resume);
-        queue(&mut self.controls);
-        queue(&mut self.actions);
-        if self.unsettled.capacity() > QUEUE_KEPT && self.unsettled.len() < self.unsettled.capacity() / 8 {
-            self.unsettled.shrink_to(self.unsettled.len() * 2);
-        }
-        if self.topics.capacity() > QUEUE_KEPT && self.topics.len() < self.topics.capacity() / 8 {
-            self.topics.shrink_to(self.topics.len() * 2);
-        }
-    }
-
     /// A connection subscribes: it is served from the log until it is level with its set. Its socket follows,
     /// by
     /// [`Shard::set_socket`], before anything else is asked of the shard.
@@ -531,7 +517,7 @@ impl Shard {
         slot.put(flag::STARTED, is_poll);
         slot.put(flag::POLICY_LATEST, join.policy == SlowPolicy::Latest);
         slot.put(flag::POLICY_CLOSE, join.policy == SlowPolicy::Close);
-        self.sets.link_behind(&mut self.slots, set, id.index);
+        self.sets.begin_behind(&mut self.slots, set, id.index);
         self.subscribers[encoding.transport as usize] += 1;
         if !join.head.is_empty() || join.old.is_some() || !join.leftover.is_empty() {
             let extra = self.extra(id.index);
@@ -588,26 +574,7 @@ impl Shard {
         for matchers in std::mem::take(&mut self.late) {
             self.sequencer.add_interest(self.number, &matchers);
         }
-        if std::mem::take(&mut self.has_taken) {
-            for id in std::mem::take(&mut self.unsettled) {
-                if let Some(slot) = self.slots.get(id)
-                    && slot.is(flag::UNSETTLED)
-                {
-                    slot.put(flag::UNSETTLED, false);
-                    if slot.state == State::Behind {
-                        self.settle(id.index);
-                    }
-                }
-            }
-        }
-        self.fill_from_rests(batch);
-        self.fill_from_controls(batch);
-        self.fill_from_joiners(batch);
-        self.fill_from_behind(batch);
-        self.fill_from_topics(batch);
-        // One part's work may be another's, whose turn in this round is over.
-        batch.is_cut_short |=
-            !self.controls.is_empty() || !self.to_serve.is_empty() || !self.joining.is_empty();
+        self.fill(batch);
         batch.is_cut_short || !batch.sends.is_empty() || !batch.walked.is_empty()
     }
 
@@ -628,7 +595,7 @@ impl Shard {
                 Outcome::Full | Outcome::Failed => 0,
             };
             if outcome == Outcome::Failed {
-                self.close(slot, Closing::Abort, Ended::Reset);
+                self.close(slot, Closing::Plain, Ended::Reset);
                 continue;
             }
             match purpose {
@@ -648,6 +615,12 @@ impl Shard {
             self.walk_visited(batch.walked[at]);
         }
         self.bound_half_sent();
+    }
+
+    /// Counts a look, for tests that bound them.
+    fn look(&self) {
+        #[cfg(test)]
+        self.work.looks.set(self.work.looks.get() + 1);
     }
 
     /// What the driver is to do next.

@@ -382,8 +382,8 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
     while !local.is_stopped() {
         let round = Instant::now();
         local.figures().wakes.add(1);
-        local.core.borrow_mut().handle_tick(local.now_ms());
-        let mut has_work = harvest(&local, &mut events);
+        let mut has_work = local.core.borrow_mut().handle_tick(local.now_ms());
+        has_work |= harvest(&local, &mut events);
         // What arrived is received at once: the answer to a lone request goes out in this round.
         if act(&local) || local.parked.borrow_mut().has_work() {
             has_work |= harvest(&local, &mut events);
@@ -481,6 +481,7 @@ fn send(local: &Rc<Local>, batch: &mut Batch, round: Instant) -> bool {
         make_sends(local, batch);
         local.core.borrow_mut().handle_batch_sent(batch);
         if round.elapsed() > TURN {
+            local.core.borrow_mut().handle_turn_over();
             return true;
         }
     }
@@ -525,6 +526,7 @@ fn act(local: &Rc<Local>) -> bool {
                 let how = match how {
                     Closing::Graceful => sys::Closing::Graceful,
                     Closing::Abort => sys::Closing::Abort,
+                    Closing::Plain => sys::Closing::Plain,
                 };
                 local.parked.borrow_mut().close(SocketId(socket), how);
                 drop(local.shared.admissions.permit(RawPermit(permit)));

@@ -8,16 +8,13 @@ use std::rc::Rc;
 use hashbrown::DefaultHashBuilder;
 
 use super::index::{Stands, TopicIndex, Under};
-use super::slots::{NONE, Slots, State};
+use super::slots::{Slots, State};
 use super::walk::Walk;
 use crate::cursor::Offset;
 use crate::numbers::Numbers;
 use crate::pages::Pages;
 use crate::topic::{Matcher, Topic};
 use crate::transport::Encoding;
-
-/// A slot that left a set while a walk ran through its vector.
-pub(crate) const HOLE: u32 = NONE;
 
 /// What a subscriber named: sorted, none twice. One matcher, the usual case, takes no allocation.
 #[derive(Debug, Clone)]
@@ -90,6 +87,15 @@ impl DerefMut for Members {
 }
 
 impl Members {
+    /// Members that there is room for without an allocation.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        match self {
+            Self::None | Self::One(_) => 1,
+            Self::Many(slots) => slots.capacity(),
+        }
+    }
+
     fn push(&mut self, slot: u32) {
         match self {
             Self::None => *self = Self::One(slot),
@@ -105,22 +111,6 @@ impl Members {
                 self.give_room_back();
             }
             _ => *self = Self::None,
-        }
-    }
-
-    /// Keeps those of which `is_kept` says so, in their order.
-    pub(crate) fn retain(&mut self, mut is_kept: impl FnMut(&u32) -> bool) {
-        match self {
-            Self::None => {}
-            Self::One(slot) => {
-                if !is_kept(slot) {
-                    *self = Self::None;
-                }
-            }
-            Self::Many(slots) => {
-                slots.retain(is_kept);
-                self.give_room_back();
-            }
         }
     }
 
@@ -147,11 +137,9 @@ pub(crate) struct Set {
     pub(crate) encoding: Encoding,
     /// Every event of its matchers up to here was sent to all members.
     pub(crate) walked: Offset,
-    /// Slot numbers, dense but for [`HOLE`]s while a walk runs.
+    /// Slot numbers, dense.
     pub(crate) members: Members,
-    /// The first of the slots that are served from the log, linked through [`super::slots::Slot::next`] and,
-    /// backwards, through [`super::slots::Slot::index`]; the last one stands before the first.
-    pub(crate) behind_first: u32,
+    /// How many slots of it are served from the log.
     pub(crate) behind_count: u32,
     /// The walk under way: at most one.
     pub(crate) walk: Option<Box<Walk>>,
@@ -258,7 +246,6 @@ impl Sets {
             encoding,
             walked: head,
             members: Members::None,
-            behind_first: NONE,
             behind_count: 0,
             walk: None,
             since: second,
@@ -301,46 +288,19 @@ impl Sets {
         self.index.of_topic(topic, is_named(&self.sets))
     }
 
-    /// Puts a slot at the end of the set's list of those behind.
-    pub(crate) fn link_behind(&mut self, slots: &mut Slots, number: u32, slot: u32) {
+    /// Counts a slot among those of the set that are behind.
+    pub(crate) fn begin_behind(&mut self, slots: &mut Slots, number: u32, slot: u32) {
         self.behind += 1;
-        let set = &mut self[number];
-        let first = set.behind_first;
-        set.behind_count += 1;
-        let last = if first == NONE {
-            set.behind_first = slot;
-            slot
-        } else {
-            let last = std::mem::replace(&mut slots[first].index, slot);
-            slots[last].next = slot;
-            last
-        };
+        self[number].behind_count += 1;
         let entry = &mut slots[slot];
         entry.set = number;
-        entry.index = last;
-        entry.next = NONE;
         entry.state = State::Behind;
     }
 
-    /// Takes a slot out of the set's list of those behind.
-    pub(crate) fn unlink_behind(&mut self, slots: &mut Slots, slot: u32) {
-        let (number, before, after) = (slots[slot].set, slots[slot].index, slots[slot].next);
+    /// Counts it among them no more.
+    pub(crate) fn end_behind(&mut self, slots: &Slots, slot: u32) {
         self.behind -= 1;
-        let set = &mut self[number];
-        set.behind_count -= 1;
-        let first = set.behind_first;
-        if first == slot {
-            set.behind_first = after;
-        } else {
-            slots[before].next = after;
-        }
-        // Whoever stands after it has another before it; if nobody does, that is what the first one knows.
-        if after != NONE {
-            slots[after].index = before;
-        } else if first != slot {
-            slots[first].index = before;
-        }
-        slots[slot].next = NONE;
+        self[slots[slot].set].behind_count -= 1;
     }
 
     /// Puts a slot into the set's vector. No walk of the set runs.
@@ -353,19 +313,25 @@ impl Sets {
         set.members.push(slot);
     }
 
-    /// Takes a slot out of the set's vector: a hole while a walk runs, else the last one takes its place.
+    /// Takes a slot out of the set's vector, which stays dense: the last one takes its place. Where a walk
+    /// runs, what it has visited stays before [`Walk::next`] and the rest after it.
     pub(crate) fn leave(&mut self, slots: &mut Slots, slot: u32, is_defect_swap_in_walk: bool) {
-        let (number, index) = (slots[slot].set, slots[slot].index as usize);
+        let (number, mut index) = (slots[slot].set, slots[slot].index as usize);
         let set = &mut self[number];
         assert_eq!(set.members[index], slot, "a slot knows its place in its set");
-        if set.walk.is_some() && !is_defect_swap_in_walk {
-            set.members[index] = HOLE;
-            return;
+        if let Some(walk) = &mut set.walk
+            && index < walk.next
+            && !is_defect_swap_in_walk
+        {
+            // The one visited last takes its place, and the last of all takes that one's.
+            walk.next -= 1;
+            let moved = set.members[walk.next];
+            set.members[index] = moved;
+            slots[moved].index = index as u32;
+            index = walk.next;
         }
         set.members.swap_remove(index);
-        if let Some(&moved) = set.members.get(index)
-            && moved != HOLE
-        {
+        if let Some(&moved) = set.members.get(index) {
             slots[moved].index = index as u32;
         }
     }
@@ -486,36 +452,5 @@ mod tests {
         assert_eq!(sets.of_topic(&hot).len(), 200);
         make(&mut sets, &["*"], 0);
         assert_eq!(sets.of_topic(&hot).len(), 201, "a wildcard that names it came");
-    }
-
-    #[test]
-    fn the_slots_that_are_behind_stay_linked_in_the_order_in_which_they_came() {
-        let (mut sets, mut slots) = (Sets::new(), Slots::new());
-        let number = make(&mut sets, &["a"], 0);
-        let mut expected: Vec<u32> = Vec::new();
-        let mut state = 3;
-        for _ in 0..5_000 {
-            if expected.len() < 2 || random(&mut state, 100) < 48 {
-                let slot = slots.take().index;
-                sets.link_behind(&mut slots, number, slot);
-                expected.push(slot);
-            } else {
-                let slot = expected.remove(random(&mut state, expected.len()));
-                sets.unlink_behind(&mut slots, slot);
-                slots.give_back(slot);
-            }
-            let (mut found, mut slot) = (Vec::new(), sets[number].behind_first);
-            while slot != NONE {
-                assert!(found.len() <= expected.len(), "the list ends");
-                found.push(slot);
-                slot = slots[slot].next;
-            }
-            assert_eq!(found, expected);
-            assert_eq!(sets[number].behind_count as usize, expected.len());
-        }
-        for slot in expected {
-            sets.unlink_behind(&mut slots, slot);
-        }
-        assert!(sets[number].is_empty() && sets[number].behind_first == NONE);
     }
 }

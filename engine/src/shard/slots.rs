@@ -48,11 +48,8 @@ pub(crate) struct Slot {
     pub(crate) socket: u32,
     /// Its set, while it has one.
     pub(crate) set: u32,
-    /// Member: its place in the set's vector. Behind: the slot before it in the set's list, of the first one
-    /// the last.
+    /// Member: its place in the set's vector.
     pub(crate) index: u32,
-    /// Behind: the slot after it in the set's list.
-    pub(crate) next: u32,
     /// Second (of the shard's clock) at which its wait, its age or its closing handshake is over; [`NONE`]
     /// for never.
     pub(crate) deadline: u32,
@@ -109,7 +106,7 @@ pub(crate) mod flag {
     /// It is reset as soon as what is half sent is sent: its transport has no other way to say that more is
     /// missing.
     pub(crate) const ABORT_WHEN_SENT: u32 = 1 << 17;
-    /// It stands in the list of those whose place is ahead of what the shard has taken.
+    /// It stands among those whose place is ahead of what the shard has taken.
     pub(crate) const UNSETTLED: u32 = 1 << 18;
     /// Its messages may be compressed.
     pub(crate) const INFLATES: u32 = 1 << 21;
@@ -123,6 +120,10 @@ pub(crate) mod flag {
     pub(crate) const PEER_CLOSE_DUE: u32 = 1 << 20;
     /// The driver watches for the socket to take bytes again.
     pub(crate) const POLLOUT: u32 = 1 << 19;
+    /// It stands among those that wait for the end of their set's walk.
+    pub(crate) const WAITS: u32 = 1 << 23;
+    /// Of what is up to [`Slot::told`] it is sent the newest event of each topic: its policy is `latest`.
+    pub(crate) const LATEST: u32 = 1 << 24;
 }
 
 impl Slot {
@@ -135,7 +136,6 @@ impl Slot {
             socket: NONE,
             set: NONE,
             index: NONE,
-            next: NONE,
             deadline: NONE,
             beat: NONE,
             input_bytes: 0,

@@ -9,14 +9,28 @@ use crate::transport::{Encoding, Format, Framing, Transport};
 
 /// How many slices a second's sweep has.
 const SLICES: u64 = 16;
+/// Slots that are looked at before other work goes on: a tenth of a millisecond or less where nothing is due.
+const LOOKED_AT_MAX: u32 = 65_536;
+/// Heartbeats, deadlines and closed connections that wait to be carried out before the sweep finds more.
+const FOUND_MAX: usize = 2_048;
+/// Sets that are removed before other work goes on.
+const REMOVED_MAX: usize = 256;
+/// Connections that are told or cut off at the end before other work goes on.
+const ENDED_MAX: usize = 1_024;
 
 /// How far the sweep has come.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     /// The slice that comes next, counted since the shard began.
     slice: u64,
+    /// Slots of it that were looked at.
+    looked_at: u32,
+    /// Sets of it that were looked at.
+    sets_looked_at: u32,
     /// The set that is looked at next.
     set: u32,
+    /// At the end of a drain: the next slot to be cut off.
+    cut: Option<u32>,
 }
 
 /// The orderly end of all connections.
@@ -39,27 +53,57 @@ impl Shard {
     }
 
     /// Time goes on: `now_ms` since the shard began. Called at least every [`Shard::tick_ms`]; looks at a
-    /// slice of the slots for each that has passed.
-    pub(crate) fn handle_tick(&mut self, now_ms: u64) {
+    /// slice of the slots for each that has passed, and at no more than other work can wait for. True if it
+    /// is to be called again after that.
+    pub(crate) fn handle_tick(&mut self, now_ms: u64) -> bool {
         self.now_ms = self.now_ms.max(now_ms);
         let until = self.now_ms * SLICES / 1_000;
-        let capacity = self.slots.capacity();
         // A shard that was held up for long looks at each slot once, not once a missed second.
-        self.sweep.slice = self.sweep.slice.max(until.saturating_sub(SLICES));
-        while self.sweep.slice < until {
-            let part = self.sweep.slice % SLICES;
-            let from = (u64::from(capacity) * part / SLICES) as u32;
-            let to = (u64::from(capacity) * (part + 1) / SLICES) as u32;
-            for index in from..to {
-                if self.slots[index].state != State::Free {
-                    self.look_at(index);
+        if self.sweep.slice + SLICES < until {
+            self.sweep.slice = until - SLICES;
+            (self.sweep.looked_at, self.sweep.sets_looked_at) = (0, 0);
+        }
+        let (mut left, mut removals_left) = (LOOKED_AT_MAX, REMOVED_MAX);
+        let mut has_more = false;
+        while self.sweep.slice < until && !has_more {
+            has_more = !self.sweep_slots(&mut left) || !self.sweep_sets(&mut removals_left);
+            if !has_more {
+                self.sweep.slice += 1;
+                (self.sweep.looked_at, self.sweep.sets_looked_at) = (0, 0);
+                if self.sweep.slice.is_multiple_of(SLICES) {
+                    self.give_back();
                 }
             }
-            self.look_at_sets();
-            self.sweep.slice += 1;
         }
-        self.give_room_back();
-        self.go_on_draining();
+        self.go_on_draining() | self.go_on_cutting() | has_more
+    }
+
+    /// Looks at the slots of a slice; false if not all were looked at.
+    fn sweep_slots(&mut self, left: &mut u32) -> bool {
+        let (capacity, part) = (u64::from(self.slots.capacity()), self.sweep.slice % SLICES);
+        let from = (capacity * part / SLICES) as u32 + self.sweep.looked_at;
+        let to = (capacity * (part + 1) / SLICES) as u32;
+        for index in from..to {
+            if *left == 0 || self.controls.len() >= FOUND_MAX || self.actions.len() >= FOUND_MAX {
+                return false;
+            }
+            *left -= 1;
+            self.sweep.looked_at += 1;
+            if self.slots[index].state != State::Free {
+                self.look_at(index);
+            }
+        }
+        true
+    }
+
+    /// What a storm took and is not used any more goes back.
+    fn give_back(&mut self) {
+        super::shrink(&mut self.to_serve);
+        super::shrink(&mut self.to_resume);
+        super::shrink(&mut self.controls);
+        super::shrink(&mut self.actions);
+        self.aside.shrink();
+        self.turns.shrink();
     }
 
     fn look_at(&mut self, index: u32) {
@@ -139,14 +183,15 @@ impl Shard {
         self.control(index, if is_place { Control::Place } else { Control::Heartbeat });
     }
 
-    /// Removes sets in which nobody has stood for a while, in one step with the interest that they alone
-    /// gave.
-    fn look_at_sets(&mut self) {
+    /// Removes sets in which nobody has stood for a while, in one step with the interest that they alone gave;
+    /// false if not all of the slice were looked at.
+    fn sweep_sets(&mut self, removals_left: &mut usize) -> bool {
         let second = self.second();
         let kept = self.config.timing.empty_set_seconds;
         let capacity = self.sets.capacity();
-        let count = capacity.div_ceil(SLICES as u32);
-        for _ in 0..count {
+        let mut gone = Vec::new();
+        while self.sweep.sets_looked_at < capacity.div_ceil(SLICES as u32) && *removals_left > 0 {
+            self.sweep.sets_looked_at += 1;
             let number = self.sweep.set;
             self.sweep.set = if number + 1 >= capacity { 0 } else { number + 1 };
             let Some(set) = self.sets.get(number) else { continue };
@@ -154,13 +199,20 @@ impl Shard {
                 continue;
             }
             let encoding = set.encoding;
-            let gone = self.sets.remove(number);
+            *removals_left -= 1;
+            gone.append(&mut self.sets.remove(number));
             self.heads.release(encoding.head);
+            self.aside.forget(number);
+            self.turns.forget(number);
+            self.prepared.forget_reads();
             if encoding.transport.is_poll() {
                 self.prepared.clear();
             }
+        }
+        if !gone.is_empty() {
             self.sequencer.remove_interest(self.number, &gone);
         }
+        *removals_left > 0
     }
 
     /// Ends all connections in an orderly way, spread evenly over `for_ms`; none is told later than that.
@@ -169,36 +221,50 @@ impl Shard {
         self.drain.get_or_insert(Drain { from_ms, for_ms, connections, told: 0, next: 0 });
     }
 
-    fn go_on_draining(&mut self) {
-        let Some(mut drain) = self.drain else { return };
+    /// Tells the next of those that are to end; true if there are more of them already.
+    fn go_on_draining(&mut self) -> bool {
+        let Some(mut drain) = self.drain else { return false };
         if !self.controls.is_empty() {
             // Who was told is not told again before all of them have heard.
-            return;
+            return false;
         }
         let passed = self.now_ms - drain.from_ms;
         let capacity = self.slots.capacity();
-        let due = if passed >= drain.for_ms {
+        let is_last = passed >= drain.for_ms;
+        let due = if is_last { u64::MAX } else { drain.connections * passed / drain.for_ms.max(1) };
+        if is_last && drain.next >= capacity {
             // Also those that came in between.
             drain.next = 0;
-            u64::MAX
-        } else {
-            drain.connections * passed / drain.for_ms.max(1)
-        };
-        while drain.next < capacity && drain.told < due {
+        }
+        let (mut told, mut looked_at) = (0, 0);
+        while drain.next < capacity && drain.told < due && told < ENDED_MAX && looked_at < LOOKED_AT_MAX {
+            looked_at += 1;
             if self.slots[drain.next].state != State::Free {
                 self.drain_slot(drain.next);
                 drain.told += 1;
+                told += 1;
             }
             drain.next += 1;
         }
         self.drain = Some(drain);
+        drain.next < capacity && drain.told < due
     }
 
     /// The time to drain is over: who is left is reset.
     pub(crate) fn handle_cut(&mut self) {
-        for index in 0..self.slots.capacity() {
-            self.close(index, Closing::Abort, Ended::Drain);
+        self.sweep.cut = Some(0);
+    }
+
+    /// Resets the next of those that are left; true if there are more.
+    fn go_on_cutting(&mut self) -> bool {
+        let Some(from) = self.sweep.cut else { return false };
+        let mut next = from;
+        while next < self.slots.capacity() && next - from < LOOKED_AT_MAX && self.actions.len() < ENDED_MAX {
+            self.close(next, Closing::Abort, Ended::Drain);
+            next += 1;
         }
+        self.sweep.cut = (next < self.slots.capacity()).then_some(next);
+        self.sweep.cut.is_some()
     }
 
     fn drain_slot(&mut self, index: u32) {

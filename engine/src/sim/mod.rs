@@ -10,6 +10,8 @@ mod directed;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod storm;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod world;
