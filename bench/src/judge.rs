@@ -1,11 +1,11 @@
 //! Judges what subscribers got: each must get the events of its topic in order, none lost, none twice.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::payload::Payload;
 
 /// What was wrong over all subscribers. A run in which anything was wrong is a failed run, not a fast one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judgement {
     /// Events that came, each counted at each subscriber.
     pub events: u64,
@@ -27,6 +27,20 @@ impl Judgement {
     /// Whether every subscriber got what it should so far.
     pub fn is_clean(&self) -> bool {
         self.lost + self.doubled + self.foreign + self.malformed + self.gaps + self.ended == 0
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            lost: self.lost + other.lost,
+            doubled: self.doubled + other.doubled,
+            foreign: self.foreign + other.foreign,
+            malformed: self.malformed + other.malformed,
+            gaps: self.gaps + other.gaps,
+            ended: self.ended + other.ended,
+        }
     }
 
     /// Takes one event at one subscriber: `next` is the number that it must have, 0 if any will do.

@@ -5,9 +5,12 @@
 //! (in order, none lost, none twice); the server is another process, on a core of its own; and every figure
 //! stands beside a floor, the barest program that does the same work, taken in the same minute.
 
+pub mod c10m;
 pub mod clients;
 pub mod figure;
 pub mod floor;
+pub mod ghost;
+mod hearing;
 pub mod judge;
 pub mod machine;
 pub mod network;

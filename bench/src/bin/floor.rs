@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use stentor_bench::figure::median;
 use stentor_bench::floor::{self, Kind};
 use stentor_bench::machine::Machine;
 use stentor_bench::network;
@@ -94,7 +95,7 @@ fn measure_one(target: &Target, options: &Options) -> io::Result<String> {
             figures.push(site.deliver(in_flight, Duration::from_secs_f64(options.seconds))?.a_cpu_second);
         }
     }
-    let of = |figure: fn(&Connected) -> f64| median(connects.iter().map(figure).collect());
+    let of = |figure: fn(&Connected) -> f64| median(connects.iter().map(figure)).unwrap_or_default();
     let mut line = format!(
         "{:<26} {:>10.0} {:>8.2} us {:>7.0} B",
         target.name,
@@ -103,15 +104,10 @@ fn measure_one(target: &Target, options: &Options) -> io::Result<String> {
         of(|connected| connected.memory),
     );
     for figures in deliveries {
-        line += &format!(" {:>11.0}", median(figures));
+        line += &format!(" {:>11.0}", median(figures).unwrap_or_default());
     }
     if connections < options.connections {
         line += &format!("   ({connections} subscribers: it has a descriptor for each)");
     }
     Ok(line)
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
