@@ -444,3 +444,17 @@ pub fn spare_memory() -> io::Result<()> {
 fn own_cpu() -> Duration {
     machine::cpu_of(std::process::id())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scattered_stays_below_the_count_and_reaches_every_topic() {
+        let mut times = [0; 100];
+        for n in 0..10_000 {
+            times[scattered(n, 100) as usize] += 1;
+        }
+        assert!(times.iter().all(|&times| (50..200).contains(&times)), "{times:?}");
+    }
+}

@@ -113,7 +113,7 @@ fn run(options: &Options) -> io::Result<bool> {
 
 fn told(sample: &Sample) -> String {
     let Sample { what, unit, engine, floor, .. } = sample;
-    let floor = floor.map_or_else(String::new, |floor| {
+    let floor = floor.filter(|&floor| floor != 0.0).map_or_else(String::new, |floor| {
         format!("; floor {} {unit}, ratio {:.2}", short(floor), engine / floor)
     });
     format!("{what}: {} {unit}{floor}", short(*engine))

@@ -65,7 +65,7 @@ const MEMORY_BESIDE: u64 = 2 << 30;
 /// Sockets that a server has beside those of its subscribers, and probes.
 const SOCKETS_BESIDE: u64 = 500;
 /// How long the kernel may take to let the sockets of a server go.
-const GONE_MAX: Duration = Duration::from_secs(30);
+const GONE_MAX: Duration = Duration::from_secs(60);
 
 /// How rows are run.
 #[derive(Debug, Clone)]
