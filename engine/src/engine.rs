@@ -160,7 +160,8 @@ impl fmt::Debug for Engine {
     }
 }
 
-struct WakeEventFd(Arc<EventFd>);
+/// Wakes a shard by its eventfd.
+pub(crate) struct WakeEventFd(pub(crate) Arc<EventFd>);
 
 impl Wake for WakeEventFd {
     fn wake(&self) {

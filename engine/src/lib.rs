@@ -5,6 +5,9 @@
 
 mod app;
 mod arrears;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod channel;
 pub mod config;
 mod connection;

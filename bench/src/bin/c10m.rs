@@ -1,6 +1,6 @@
 //! `c10m`: millions of real connections to a real server, on one machine, in a network of their own.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -249,7 +249,9 @@ fn act(command: &Command) -> io::Result<bool> {
     if let Err(error) = outcome {
         report.failure = Some(error.to_string());
     }
-    eprint!("\r\x1b[K");
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
     print!("{}", report.text());
     if let Some(path) = &common.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;

@@ -8,6 +8,8 @@
 
 mod batch;
 mod behind;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 mod control;
 mod input;
 mod prepared;
