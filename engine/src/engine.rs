@@ -422,7 +422,9 @@ fn shard_thread(
         for listener in listeners {
             crate::socket::listen(std::rc::Rc::clone(&local), listener);
         }
-        let _ = ready.send(Ok(()));
+        // After those that listen have begun: who is told that the engine has started finds it complete.
+        let started = ready.clone();
+        monoio::spawn(async move { started.send(Ok(())) });
         if let Err(error) = run::run(local, receiver).await {
             panic!("shard {number} cannot wait for its sockets: {error}");
         }

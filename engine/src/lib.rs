@@ -20,6 +20,8 @@ mod keys;
 mod listeners;
 mod log;
 mod metrics;
+mod numbers;
+mod pages;
 mod publish;
 mod receiver;
 mod room;
