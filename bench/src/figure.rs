@@ -107,9 +107,9 @@ impl Figures {
 }
 
 impl Figure {
-    /// The median of the runs' ratios of engine to floor; none where there is no floor.
+    /// The median of the runs' ratios of engine to floor; none where there is no floor, or it is nothing.
     pub fn ratio(&self) -> Option<f64> {
-        if self.floor.len() != self.engine.len() {
+        if self.floor.len() != self.engine.len() || self.floor.contains(&0.0) {
             return None;
         }
         median(self.engine.iter().zip(&self.floor).map(|(engine, floor)| engine / floor))

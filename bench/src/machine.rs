@@ -118,12 +118,12 @@ fn kilobytes(text: &str, name: &str) -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// The kernel's accounts of TCP.
+/// The kernel's accounts of sockets.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sockets {
-    /// Sockets of the whole machine that hold memory.
+    /// Sockets of this network namespace that hold memory, whether connected or not.
     pub allocated: u64,
-    /// Bytes in their buffers, to a few pages a core.
+    /// Bytes in the buffers of all TCP sockets of the machine, to a few pages a core.
     pub buffered: u64,
 }
 
@@ -131,14 +131,12 @@ impl Sockets {
     /// As they are now.
     pub fn now() -> Self {
         let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("TCP:")).unwrap_or_default();
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let of = |name| {
-            let value =
-                fields.chunks(2).find(|field| field[0] == name).and_then(|field| field.get(1)?.parse().ok());
-            value.unwrap_or(0_u64)
+        let of = |kind: &str, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(kind)).unwrap_or_default();
+            let mut fields = line.split_whitespace().skip_while(|field| *field != name);
+            fields.nth(1).and_then(|value| value.parse().ok()).unwrap_or(0_u64)
         };
-        Self { allocated: of("alloc"), buffered: of("mem") * 4096 }
+        Self { allocated: of("sockets:", "used"), buffered: of("TCP:", "mem") * 4096 }
     }
 }
 

@@ -32,6 +32,9 @@ pub type Opening = Box<dyn Fn(&str) -> Vec<Vec<u8>> + Send + Sync>;
 /// Bytes of the next request of a subscriber, made from the topic and the cursor of the last answer.
 pub type Again = Box<dyn Fn(&str, &str) -> Vec<u8> + Send + Sync>;
 
+/// The request of a publish, made from the topic and the payload.
+pub type Request = Box<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>;
+
 /// How one subscribes.
 pub struct Subscribe {
     /// What comes back.
@@ -50,7 +53,7 @@ pub enum Publish {
         /// Where.
         port: u16,
         /// The whole request, from the topic and the payload.
-        request: Box<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>,
+        request: Request,
     },
     /// One payload a line to a control port; nothing is answered. For the floors and for servers that are
     /// ours to write.

@@ -58,6 +58,8 @@ pub struct Connected {
     pub a_second: f64,
     /// Processor time of the server for one, in microseconds.
     pub cpu: f64,
+    /// The same of the subscribers' side: together with what the server takes it bounds the rate.
+    pub subscriber_cpu: f64,
     /// Memory of the server's processes for one, in bytes, once it is idle.
     pub memory: f64,
     /// The kernel's objects for one, its server's side: half of what both sides took; none where it cannot be
@@ -143,9 +145,9 @@ impl<'a> Site<'a> {
         site.clients.connect(0..warm, false, WAIT_MAX)?;
         std::thread::sleep(REST);
         let (memory, slabs) = (site.server.memory(), Slabs::now());
-        let (cpu, started) = (site.server.cpu(), Instant::now());
+        let (cpu, own, started) = (site.server.cpu(), own_cpu(), Instant::now());
         site.connect(warm..connections as u32, false)?;
-        let took = started.elapsed();
+        let (took, own) = (started.elapsed(), own_cpu() - own);
         site.rest(REST)?;
         let used = site.server.cpu() - cpu;
         site.rest(2 * REST)?;
@@ -155,6 +157,7 @@ impl<'a> Site<'a> {
             connections,
             a_second: more / took.as_secs_f64(),
             cpu: used.as_secs_f64() * 1e6 / more,
+            subscriber_cpu: own.as_secs_f64() * 1e6 / more,
             memory: (site.server.memory() as f64 - memory as f64) / more,
             kernel: (kernel > 0).then_some(kernel as f64 / 2.0 / more),
         };
@@ -436,4 +439,22 @@ pub fn spare_memory() -> io::Result<()> {
     }
     let message = format!("stopped: only {} MiB of memory are left", left >> 20);
     Err(io::Error::new(io::ErrorKind::OutOfMemory, message))
+}
+
+fn own_cpu() -> Duration {
+    machine::cpu_of(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scattered_stays_below_the_count_and_reaches_every_topic() {
+        let mut times = [0; 100];
+        for n in 0..10_000 {
+            times[scattered(n, 100) as usize] += 1;
+        }
+        assert!(times.iter().all(|&times| (50..200).contains(&times)), "{times:?}");
+    }
 }

@@ -44,7 +44,7 @@ struct Options {
 
 #[derive(Serialize)]
 struct Report<'a> {
-    machine: Machine,
+    machine: &'a Machine,
     command: String,
     runs: usize,
     #[serde(flatten)]
@@ -88,6 +88,8 @@ fn run(options: &Options) -> io::Result<bool> {
         let named = |names: &[String]| names.iter().any(|other| other == name);
         (options.only.is_empty() || named(&options.only)) && !named(&options.skip)
     };
+    // Before this thread is bound to a core, which the machine would then seem to consist of.
+    let machine = Machine::this();
     let started = Instant::now();
     let mut figures = Figures::default();
     for row in ROWS.iter().filter(|row| is_wanted(row.name)) {
@@ -103,15 +105,15 @@ fn run(options: &Options) -> io::Result<bool> {
             }
         }
         // A long measurement that is stopped has told what it knows.
-        write(options, &figures)?;
+        write(&machine, options, &figures)?;
     }
-    println!("{}", section(options, &figures));
+    println!("{}", section(&machine, options, &figures));
     Ok(figures.are_met())
 }
 
 fn told(sample: &Sample) -> String {
     let Sample { what, unit, engine, floor, .. } = sample;
-    let floor = floor.map_or_else(String::new, |floor| {
+    let floor = floor.filter(|&floor| floor != 0.0).map_or_else(String::new, |floor| {
         format!("; floor {} {unit}, ratio {:.2}", short(floor), engine / floor)
     });
     format!("{what}: {} {unit}{floor}", short(*engine))
@@ -122,19 +124,19 @@ fn command() -> String {
     format!("cargo run --release -p stentor-bench --bin figures -- {}", arguments.join(" "))
 }
 
-fn section(options: &Options, figures: &Figures) -> String {
+fn section(machine: &Machine, options: &Options, figures: &Figures) -> String {
     let runs = options.runs;
     let of = if runs == 1 { "one run".to_owned() } else { format!("medians of {runs} runs") };
-    format!("{}; {of}.\n\n```sh\n{}\n```\n\n{}", Machine::this(), command(), figures.table())
+    format!("{machine}; {of}.\n\n```sh\n{}\n```\n\n{}", command(), figures.table())
 }
 
-fn write(options: &Options, figures: &Figures) -> io::Result<()> {
+fn write(machine: &Machine, options: &Options, figures: &Figures) -> io::Result<()> {
     if let Some(path) = &options.json {
-        let report = Report { machine: Machine::this(), command: command(), runs: options.runs, figures };
+        let report = Report { machine, command: command(), runs: options.runs, figures };
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
     }
     if let Some(path) = &options.into {
-        put(path, &section(options, figures))?;
+        put(path, &section(machine, options, figures))?;
     }
     Ok(())
 }

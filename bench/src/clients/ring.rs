@@ -63,6 +63,9 @@ impl Buffers {
     }
 }
 
+/// What is done with a receive: the slot, and what came, or the error's number.
+pub(super) type Take<'a> = &'a mut dyn FnMut(u32, Result<&[u8], i32>);
+
 /// A ring and its table.
 pub(super) struct Ring {
     ring: IoUring,
@@ -169,7 +172,7 @@ impl Ring {
         buffers: &mut Buffers,
         readable: &mut Vec<u32>,
         done: &mut Vec<Done>,
-        take: &mut dyn FnMut(u32, Result<&[u8], i32>),
+        take: Take<'_>,
     ) -> io::Result<()> {
         while !readable.is_empty() {
             let batch = readable.len().min(RECEIVES);

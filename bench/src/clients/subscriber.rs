@@ -103,6 +103,7 @@ pub struct Clients<'a> {
     waiting: VecDeque<u32>,
     opening: usize,
     open: usize,
+    leaving: usize,
     judgement: Judgement,
     /// Epoch of the cursors.
     epoch: String,
@@ -149,6 +150,7 @@ impl<'a> Clients<'a> {
             waiting: VecDeque::new(),
             opening: 0,
             open: 0,
+            leaving: 0,
             judgement: Judgement::default(),
             epoch: String::new(),
             delivered: vec![0; COUNTED],
@@ -226,6 +228,7 @@ impl<'a> Clients<'a> {
                 State::Away | State::Leaving => continue,
             }
             subscriber.state = State::Leaving;
+            self.leaving += 1;
             let (ring, slot) = (number as usize / SUBSCRIBERS, number % SUBSCRIBERS as u32);
             self.rings[ring].leave(slot, subscriber.life)?;
         }
@@ -292,7 +295,7 @@ impl<'a> Clients<'a> {
 
     /// Connections that are being ended.
     pub fn leaving(&self) -> usize {
-        self.subscribers.iter().filter(|subscriber| subscriber.state == State::Leaving).count()
+        self.leaving
     }
 
     /// Subscribers, connected or not.
@@ -374,10 +377,17 @@ impl<'a> Clients<'a> {
     /// A ring's error: nothing that a server does is one.
     pub fn turn(&mut self) -> io::Result<usize> {
         let mut came = 0;
-        while self.opening < CONNECTING
-            && let Some(number) = self.waiting.pop_front()
-        {
-            self.open_one(number)?;
+        for _ in 0..self.waiting.len().min(CONNECTING) {
+            if self.opening >= CONNECTING {
+                break;
+            }
+            let Some(number) = self.waiting.pop_front() else { break };
+            if self.subscribers[number as usize].state == State::Leaving {
+                // Its place in the ring is not free yet.
+                self.waiting.push_back(number);
+            } else {
+                self.open_one(number)?;
+            }
         }
         for index in 0..self.rings.len() {
             let mut done = std::mem::take(&mut self.done);
@@ -464,6 +474,7 @@ impl<'a> Clients<'a> {
             }
             Of::Left => {
                 subscriber.state = State::Away;
+                self.leaving -= 1;
                 self.sending.remove(&number);
             }
             Of::Leave | Of::Socket | Of::Connect => {}
@@ -577,16 +588,16 @@ impl<'a> Clients<'a> {
         if subscriber.state != State::Opening {
             return Ok(());
         }
-        if let Some(sending) = self.sending.get_mut(&number) {
-            if let Some(next) = sending.then.pop_front() {
-                if sending.now.is_empty() {
-                    sending.now = next;
-                    return self.rings[ring].send(slot, subscriber.life, &sending.now);
-                }
-                // The completion of the part before is still to come, and sends it.
-                sending.then.push_front(next);
-                return Ok(());
+        if let Some(sending) = self.sending.get_mut(&number)
+            && let Some(next) = sending.then.pop_front()
+        {
+            if sending.now.is_empty() {
+                sending.now = next;
+                return self.rings[ring].send(slot, subscriber.life, &sending.now);
             }
+            // The completion of the part before is still to come, and sends it.
+            sending.then.push_front(next);
+            return Ok(());
         }
         subscriber.state = State::Open;
         self.opening -= 1;

@@ -28,6 +28,8 @@ pub(super) fn measure(bench: &Bench, io_uring: bool, out: &mut Samples<'_>) -> i
         let (is, wire) = (suffix(io_uring), wire_name(wire));
         let what = format!("server's CPU a connection, {wire}, {count}{is}");
         out(beside(what, "us", engine.cpu, floor.cpu, Bar::TimesAtMost(TIMES_MAX)));
+        let what = format!("subscriber's CPU a connection, {wire}, {count}{is}");
+        out(beside(what, "us", engine.subscriber_cpu, floor.subscriber_cpu, Bar::None));
         let what = format!("connections a second, {wire}, {count}{is}");
         out(beside(what, "1/s", engine.a_second, floor.a_second, Bar::None));
     }

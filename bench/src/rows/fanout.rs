@@ -70,7 +70,7 @@ pub(super) fn measure(
 fn all(bench: &Bench, target: &Target, count: usize) -> io::Result<Vec<Delivered>> {
     let (mut site, _) = bench.open(target, &Plan::shared(count, 1))?;
     site.deliver(1, bench.time(0.5))?;
-    let time = bench.time(2.0);
+    let time = bench.time(1.5);
     let deliver = |flight| match flight {
         Flight::Kept(events) => site.deliver(events, time),
         Flight::Burst(events) => site.deliver_bursts(events, time),

@@ -62,10 +62,10 @@ const BYTES: usize = 100;
 const A_CONNECTION: u64 = 10_000;
 /// Memory that is not counted on.
 const MEMORY_BESIDE: u64 = 2 << 30;
-/// Sockets that other programs of the machine may have.
-const SOCKETS_BESIDE: u64 = 1_000;
+/// Sockets that a server has beside those of its subscribers, and probes.
+const SOCKETS_BESIDE: u64 = 500;
 /// How long the kernel may take to let the sockets of a server go.
-const GONE_MAX: Duration = Duration::from_secs(30);
+const GONE_MAX: Duration = Duration::from_secs(60);
 
 /// How rows are run.
 #[derive(Debug, Clone)]
