@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use super::buffers::{BufferId, Buffers, Received};
@@ -17,8 +17,9 @@ use super::{
 };
 
 /// A [`SocketId`] is 12 bits of the ring and 20 of the place in its table.
-const INDEX_BITS: u32 = 20;
-const RINGS_MAX: usize = 1 << (32 - INDEX_BITS);
+pub(super) const INDEX_BITS: u32 = 20;
+/// The last number is for the sockets that no ring holds.
+const RINGS_MAX: usize = (1 << (32 - INDEX_BITS)) - 1;
 /// What an operation is given, and its completions carry: 8 bits of what it is, 24 of the generation of the
 /// place, then 20 of the place and 12 of the buffer; or, for a send, 32 of where in the batch it stands.
 const GENERATION_MASK: u32 = (1 << 24) - 1;
@@ -38,10 +39,12 @@ enum What {
     Send = 6,
     Install = 7,
     Free = 8,
+    /// The poll of a descriptor that is no parked socket.
+    Watch = 9,
 }
 
 impl What {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Poll,
         Self::Rearm,
         Self::Disarm,
@@ -50,6 +53,7 @@ impl What {
         Self::Send,
         Self::Install,
         Self::Free,
+        Self::Watch,
     ];
 
     fn of(data: u64) -> Self {
@@ -135,6 +139,8 @@ pub(super) struct Rings {
     parked: usize,
     eventfd: OwnedFd,
     table_sockets: u32,
+    /// The poll of [`Rings::watch`] is armed.
+    is_watching: bool,
     /// Rings belong to the thread that made them.
     _this_thread: PhantomData<*mut ()>,
 }
@@ -159,6 +165,7 @@ impl Rings {
             parked: 0,
             eventfd: eventfd.as_fd().try_clone_to_owned()?,
             table_sockets: options.table_sockets.min(TABLE_SOCKETS_MAX).min(soft).max(1),
+            is_watching: false,
             _this_thread: PhantomData,
         };
         rings.add_table()?;
@@ -180,18 +187,26 @@ impl Rings {
         Ok(())
     }
 
-    pub(super) fn add(&mut self, fd: OwnedFd, token: u64) -> io::Result<SocketId> {
+    /// Whether there is a place for one more socket without one more ring.
+    pub(super) fn has_place(&mut self) -> bool {
         while self.tables.get(self.spacious).is_some_and(Table::is_full) {
             self.spacious += 1;
         }
-        if self.spacious == self.tables.len() {
-            self.add_table()?;
+        self.spacious < self.tables.len()
+    }
+
+    /// Parks a socket; gives it back if there is neither a place nor another ring to be had.
+    pub(super) fn add(&mut self, fd: OwnedFd, token: u64) -> Result<SocketId, (io::Error, OwnedFd)> {
+        if !self.has_place()
+            && let Err(error) = self.add_table()
+        {
+            return Err((error, fd));
         }
         let table = &mut self.tables[self.spacious];
         let index = table.take_free();
         if let Err(error) = table.ring.register(index, fd.as_fd()) {
             table.give_free(index);
-            return Err(error);
+            return Err((error, fd));
         }
         let place = &mut table.places[index as usize];
         *place = Place { token, state: State::Parked, ..*place };
@@ -391,12 +406,25 @@ impl Rings {
         self.has_work()
     }
 
+    /// Sees to it that an arrival at `fd` wakes the shard, as those at parked sockets do. `fd` lives as long as
+    /// this set. Called before each look at what `fd` has: a poll may end by itself.
+    pub(super) fn watch(&mut self, fd: BorrowedFd<'_>) {
+        if !std::mem::replace(&mut self.is_watching, true) {
+            let data = data(What::Watch, 0, 0, 0);
+            self.tables[0].ring.push(data, Operation::Watch { fd: fd.as_raw_fd() });
+        }
+    }
+
     pub(super) fn has_work(&mut self) -> bool {
         self.tables.iter_mut().any(|table| table.ring.has_work())
     }
 
     fn handle(&mut self, at: usize, completion: Completion, events: &mut Vec<ParkedEvent>) {
         let Completion { data, result, more } = completion;
+        if What::of(data) == What::Watch {
+            self.is_watching = more;
+            return;
+        }
         let generation = (data >> 32) as u32 & GENERATION_MASK;
         let index = data as u32 >> BUFFER_BITS;
         let socket = SocketId((at as u32) << INDEX_BITS | index);
@@ -456,7 +484,9 @@ impl Rings {
                 self.spacious = self.spacious.min(at);
             }
             What::Poll | What::Rearm | What::Disarm | What::Drop => {}
-            What::Send | What::Install => unreachable!("those are answered before anything else is asked"),
+            What::Send | What::Install | What::Watch => {
+                unreachable!("those are answered before anything else is asked")
+            }
         }
     }
 
