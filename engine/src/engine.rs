@@ -27,8 +27,8 @@ const BACKLOG: u32 = 65_535;
 /// How often the log is looked through for events that are too old.
 const RETENTION_PERIOD: Duration = Duration::from_millis(250);
 /// Descriptors that no connection gets where each needs one: so that those over the limit can be told so, and
-/// for what else the process has open. And for each shard besides: its listeners, their spares, what it sleeps
-/// on.
+/// for what else the process has open. And for each shard besides: its listeners, their spares, what it
+/// sleeps on.
 const DESCRIPTORS_KEPT: usize = 64;
 const DESCRIPTORS_KEPT_PER_SHARD: usize = 16;
 
@@ -71,8 +71,8 @@ impl Builder {
         self
     }
 
-    /// Parks connections with epoll even where io_uring is available: each then keeps its file descriptor, and
-    /// there are no more of them than descriptors ([`crate::raise_descriptor_limit`]).
+    /// Parks connections with epoll even where io_uring is available: each then keeps its file descriptor,
+    /// and there are no more of them than descriptors ([`crate::raise_descriptor_limit`]).
     pub fn epoll(mut self) -> Self {
         self.is_epoll = true;
         self
@@ -291,8 +291,8 @@ impl Engine {
         self.shards
     }
 
-    /// What parks connections, `io_uring` or `epoll`, and why it is not io_uring: in words for an operator, such
-    /// as `io_uring is refused (EPERM): …`.
+    /// What parks connections, `io_uring` or `epoll`, and why it is not io_uring: in words for an operator,
+    /// such as `io_uring is refused (EPERM): …`.
     pub fn parked_by(&self) -> (&'static str, Option<&str>) {
         let name = match self.backend {
             Backend::Ring => "io_uring",
@@ -382,7 +382,8 @@ impl Drop for Engine {
     }
 }
 
-/// How many connections there may be where each has a descriptor, of which the process may have `descriptors`.
+/// How many connections there may be where each has a descriptor, of which the process may have
+/// `descriptors`.
 fn connections_of(descriptors: u64, shards: usize) -> usize {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let kept = DESCRIPTORS_KEPT + DESCRIPTORS_KEPT_PER_SHARD * shards;

@@ -17,8 +17,8 @@ const USER: &str = "--user";
 const IO_URING: [i64; 3] = [425, 426, 427];
 /// What a call of them is answered: `EPERM`.
 const NOT_PERMITTED: u32 = 1;
-/// What an ordinary user may lock in memory, in bytes, rings of io_uring included: the default of Linux and of
-/// systemd.
+/// What an ordinary user may lock in memory, in bytes, rings of io_uring included: the default of Linux and
+/// of systemd.
 const LOCKED_BYTES: u64 = 8 << 20;
 
 /// How little a program is allowed.

@@ -1,6 +1,6 @@
-//! Parked sockets in rings and, once no more rings can be had, with epoll beside them. An ordinary user may lock
-//! so much memory and no more, and rings count as locked: whoever comes after that costs a descriptor, and is
-//! not turned away.
+//! Parked sockets in rings and, once no more rings can be had, with epoll beside them. An ordinary user may
+//! lock so much memory and no more, and rings count as locked: whoever comes after that costs a descriptor,
+//! and is not turned away.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -62,7 +62,7 @@ impl Mixed {
             Ok(socket) => Ok(socket),
             Err((error, fd)) => {
                 if self.epoll.is_none() {
-                    tracing::warn!(%error, "no more rings can be made: connections are parked with epoll too");
+                    tracing::warn!(%error, "no more rings: connections are parked with epoll too");
                 }
                 self.retry_at = Some(Instant::now() + RETRY);
                 self.spill(fd, token)

@@ -55,7 +55,8 @@ pub(super) struct Completion {
     pub(super) more: bool,
 }
 
-/// An operation that names no memory. All but `Arm`, `Watch`, `Install` and `Free` complete only if they fail.
+/// An operation that names no memory. All but `Arm`, `Watch`, `Install` and `Free` complete only if they
+/// fail.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Operation {
     /// Reports each arrival of `events` (`POLLIN` …) at the socket, and those that are there now.
@@ -301,7 +302,8 @@ fn poll_update(target: u64, events: u32) -> squeue::Entry {
     entry
 }
 
-/// Why there is no ring, in words for an operator: what is refused, with which error, and who may have done it.
+/// Why there is no ring, in words for an operator: what is refused, with which error, and who may have done
+/// it.
 pub(super) fn why_not(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ENOSYS) => {
@@ -320,8 +322,8 @@ pub(super) fn why_not(error: &io::Error) -> String {
                 _ => "unlimited".into(),
             };
             format!(
-                "io_uring is refused (ENOMEM): its rings count as locked memory of their user, of which there \
-                 may be so much in all (RLIMIT_MEMLOCK): {allowed}"
+                "io_uring is refused (ENOMEM): its rings do not fit in the memory that this user may lock \
+                 (RLIMIT_MEMLOCK, {allowed})"
             )
         }
         _ => format!("io_uring is refused: {error}"),

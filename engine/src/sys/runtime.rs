@@ -37,8 +37,8 @@ impl Runtime {
     pub(crate) fn new(backend: Backend) -> io::Result<Self> {
         Ok(Self(match backend {
             Backend::Ring => {
-                // As the parked rings: nothing interrupts the shard, the kernel's work is done in its own system
-                // calls.
+                // As the parked rings: nothing interrupts the shard, the kernel's work is done in its own
+                // system calls.
                 let mut ring = monoio_io_uring::IoUring::builder();
                 ring.setup_single_issuer()
                     .setup_coop_taskrun()
@@ -55,8 +55,8 @@ impl Runtime {
 
     /// Runs `future`, and the tasks that it spawns.
     ///
-    /// When it returns, tasks that still wait are forgotten and the peers of their sockets see no FIN: end them
-    /// before.
+    /// When it returns, tasks that still wait are forgotten and the peers of their sockets see no FIN: end
+    /// them before.
     pub(crate) fn block_on<F: Future>(mut self, future: F) -> F::Output {
         match &mut self.0 {
             Inner::Ring(runtime) => runtime.block_on(future),

@@ -24,8 +24,8 @@ use stentor_protocol::ws::frame::{Opcode, encode_masked_frame};
 /// Longest that a client waits for anything that must come.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Names, in the environment, what has to park the connections of every engine; else that is not asked. Who runs
-/// the tests where io_uring is refused so knows that it was.
+/// Names, in the environment, what has to park the connections of every engine; else that is not asked. Who
+/// runs the tests where io_uring is refused so knows that it was.
 const PARKED_BY: &str = "STENTOR_TEST_PARKED_BY";
 
 /// What parks the connections of an engine.

@@ -110,8 +110,8 @@ fn out_of_descriptors_it_goes_on_and_serves_again() {
     }
 }
 
-/// Rings are locked memory, where the kernel counts so and the user is an ordinary one. The probe needs little
-/// of it, the shards need more: at each step between them the server has to start, and to serve.
+/// Rings are locked memory, where the kernel counts so and the user is an ordinary one. The probe needs
+/// little of it, the shards need more: at each step between them the server has to start, and to serve.
 #[test]
 fn with_any_limit_of_locked_memory_it_starts_and_serves() {
     for kibibytes in [0, 64, 256, 400, 800, 1_500] {

@@ -1,6 +1,6 @@
-//! The tests with sockets once more, from the binaries that `cargo test` has built: where io_uring is refused,
-//! so that the engine has to notice by itself and park with epoll; and as an ordinary user, who may lock little
-//! memory for rings. Where the machine allows one of them not, it says so and goes on.
+//! The tests with sockets once more, from the binaries that `cargo test` has built: where io_uring is
+//! refused, so that the engine has to notice by itself and park with epoll; and as an ordinary user, who may
+//! lock little memory for rings. Where the machine allows one of them not, it says so and goes on.
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -119,8 +119,8 @@ fn says_why(stentor: &Path, tally: &mut Tally) {
     tally.count(name, wrong.is_none());
 }
 
-/// Runs the tests of one binary, but for the simulation, which has no sockets, and for those that would ask for
-/// epoll themselves.
+/// Runs the tests of one binary, but for the simulation, which has no sockets, and for those that would ask
+/// for epoll themselves.
 fn run_one(
     name: &str,
     launch: Launch,
@@ -184,7 +184,8 @@ mod tests {
         let line = |folder: &str, executable: &str, is_test: bool| {
             format!(
                 "{{\"reason\":\"compiler-artifact\",\"manifest_path\":\"/p/{folder}/Cargo.toml\",\
-                 \"profile\":{{\"opt_level\":\"1\",\"test\":{is_test}}},\"executable\":{executable},\"fresh\":true}}"
+                 \"profile\":{{\"opt_level\":\"1\",\"test\":{is_test}}},\
+                 \"executable\":{executable},\"fresh\":true}}"
             )
         };
         let messages = [

@@ -53,7 +53,8 @@ fn a_send_that_fails_is_told_under_its_place_in_the_batch() {
         for at in full {
             shard.fill(ends[at].0);
         }
-        // Those of epoll stand first in the batch. The kernel may find a little room again, but not for so much.
+        // Those of epoll stand first in the batch. The kernel may find a little room again, but not for so
+        // much.
         let much = vec![b'x'; 100_003];
         let bytes = |at: usize| if full.contains(&at) { &much[..] } else { b"x" };
         let sends: Vec<_> =
