@@ -498,7 +498,7 @@ fn shard_thread(birth: Birth, decisions: &Receiver<Decision>, answer: &Sender<st
         }
     };
     let Some((parked, runtime)) = made else { return };
-    runtime.block_on(async {
+    let lived = runtime.block_on(async {
         let local = Local::new(number, shared, parked, eventfd);
         for listener in listeners {
             crate::socket::listen(std::rc::Rc::clone(&local), listener);
@@ -508,6 +508,9 @@ fn shard_thread(birth: Birth, decisions: &Receiver<Decision>, answer: &Sender<st
             panic!("shard {number} cannot wait for its sockets: {error}");
         }
     });
+    if let Err(error) = lived {
+        let _ = answer.send(Err(error));
+    }
 }
 
 #[cfg(test)]

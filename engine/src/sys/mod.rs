@@ -34,6 +34,7 @@ mod sockopt;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::io;
 use std::os::fd::OwnedFd;

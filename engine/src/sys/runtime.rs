@@ -8,6 +8,7 @@ use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver};
 
 use super::Backend;
+use super::turn::Turns;
 
 /// Completions of the runtime's ring: its tasks have one operation under way each, as a rule.
 const COMPLETIONS: u32 = 16_384;
@@ -17,14 +18,14 @@ pub(crate) struct Runtime(Inner);
 
 enum Inner {
     Ring(monoio::Runtime<TimeDriver<IoUringDriver>>),
-    Epoll(monoio::Runtime<TimeDriver<LegacyDriver>>),
+    Epoll(monoio::Runtime<TimeDriver<LegacyDriver>>, Turns),
 }
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Inner::Ring(_) => "Runtime(Ring)",
-            Inner::Epoll(_) => "Runtime(Epoll)",
+            Inner::Epoll(..) => "Runtime(Epoll)",
         })
     }
 }
@@ -48,7 +49,8 @@ impl Runtime {
                 Inner::Ring(builder.enable_timer().build()?)
             }
             Backend::Epoll => {
-                Inner::Epoll(monoio::RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?)
+                let runtime = monoio::RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
+                Inner::Epoll(runtime, Turns::new()?)
             }
         }))
     }
@@ -57,10 +59,16 @@ impl Runtime {
     ///
     /// When it returns, tasks that still wait are forgotten and the peers of their sockets see no FIN: end
     /// them before.
-    pub(crate) fn block_on<F: Future>(mut self, future: F) -> F::Output {
-        match &mut self.0 {
-            Inner::Ring(runtime) => runtime.block_on(future),
-            Inner::Epoll(runtime) => runtime.block_on(future),
+    ///
+    /// # Errors
+    /// The process is out of descriptors.
+    pub(crate) fn block_on<F: Future>(self, future: F) -> io::Result<F::Output> {
+        match self.0 {
+            Inner::Ring(mut runtime) => Ok(runtime.block_on(future)),
+            Inner::Epoll(mut runtime, turns) => runtime.block_on(async {
+                let _entered = turns.enter()?;
+                Ok(future.await)
+            }),
         }
     }
 }
@@ -71,5 +79,5 @@ impl Runtime {
 /// As [`Runtime::new`].
 #[cfg(test)]
 pub(crate) fn block_on<F: Future>(backend: Backend, future: F) -> io::Result<F::Output> {
-    super::limits::patiently(|| Runtime::new(backend)).map(|runtime| runtime.block_on(future))
+    super::limits::patiently(|| Runtime::new(backend))?.block_on(future)
 }

@@ -160,7 +160,12 @@ fn build(root: &Path) -> Result<Vec<Binary>, String> {
 /// Those of [`CRATES`] in what cargo tells, a line of JSON each.
 fn binaries(root: &Path, messages: &str) -> Vec<Binary> {
     let folders = CRATES.map(|name| root.join(name));
-    let tests = messages.lines().filter(|line| line.contains("\"test\":true}"));
+    // Whether it was built as a test stands in its profile; whether it has tests elsewhere.
+    let is_test = |line: &&str| {
+        let profile = line.split_once("\"profile\":{").and_then(|(_, rest)| rest.split('}').next());
+        profile.is_some_and(|profile| profile.contains("\"test\":true"))
+    };
+    let tests = messages.lines().filter(is_test);
     let binary = |line: &str| {
         let path = PathBuf::from(text(line, "executable")?);
         let folder = Path::new(text(line, "manifest_path")?).parent()?.to_owned();
@@ -184,7 +189,7 @@ mod tests {
         let line = |folder: &str, executable: &str, is_test: bool| {
             format!(
                 "{{\"reason\":\"compiler-artifact\",\"manifest_path\":\"/p/{folder}/Cargo.toml\",\
-                 \"profile\":{{\"opt_level\":\"1\",\"test\":{is_test}}},\
+                 \"target\":{{\"doctest\":false,\"test\":true}},\"profile\":{{\"opt_level\":\"1\",\"test\":{is_test}}},\
                  \"executable\":{executable},\"fresh\":true}}"
             )
         };

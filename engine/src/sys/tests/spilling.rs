@@ -162,6 +162,7 @@ fn a_sleeping_shard_is_woken_by_a_socket_that_epoll_holds() {
             }
             sleeps
         });
+        let sleeps = sleeps.unwrap();
         assert!((20..200).contains(&sleeps), "{sleeps} sleeps for 20 wake-ups");
         drop(outside.join().unwrap());
     });
