@@ -1,7 +1,7 @@
-//! Turns of a runtime that waits with epoll. There a wait for what is ready already is over at once, without a
-//! look at anybody else: a task that always finds something to do would keep its thread for itself, and neither
-//! sockets nor timers of other tasks would be looked at. With the ring every wait goes through the kernel, and is
-//! over when the others had their turn.
+//! Turns of a runtime that waits with epoll. There a wait for what is ready already is over at once, without
+//! a look at anybody else: a task that always finds something to do would keep its thread for itself, and
+//! neither sockets nor timers of other tasks would be looked at. With the ring every wait goes through the
+//! kernel, and is over when the others had their turn.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -79,8 +79,8 @@ impl Drop for Entered {
     }
 }
 
-/// Waits for `wait`, and gives the others a turn if that was over at once. Dropping the future is fine if it is for
-/// `wait`.
+/// Waits for `wait`, and gives the others a turn if that was over at once. Dropping the future is fine if it
+/// is for `wait`.
 pub(super) async fn fairly<F: Future>(wait: F) -> F::Output {
     let mut wait = pin!(wait);
     let mut has_waited = false;

@@ -189,7 +189,8 @@ mod tests {
         let line = |folder: &str, executable: &str, is_test: bool| {
             format!(
                 "{{\"reason\":\"compiler-artifact\",\"manifest_path\":\"/p/{folder}/Cargo.toml\",\
-                 \"target\":{{\"doctest\":false,\"test\":true}},\"profile\":{{\"opt_level\":\"1\",\"test\":{is_test}}},\
+                 \"target\":{{\"doctest\":false,\"test\":true}},\
+                 \"profile\":{{\"opt_level\":\"1\",\"test\":{is_test}}},\
                  \"executable\":{executable},\"fresh\":true}}"
             )
         };

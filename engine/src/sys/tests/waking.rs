@@ -52,7 +52,8 @@ fn a_sleeping_task_is_woken_by_a_publisher_and_by_a_socket(backend: Backend) {
     drop(outside.join().unwrap());
 }
 
-/// What a shard does with much to do, and a connection whose peer always has more: they wait for what is ready.
+/// What a shard does with much to do, and a connection whose peer always has more: they wait for what is
+/// ready.
 fn tasks_that_always_find_something_ready_leave_others_and_timers_their_turn(backend: Backend) {
     let main = async {
         let busy = EventFd::new().unwrap();
