@@ -4,20 +4,20 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::app::{AnyApp, App};
-use crate::channel::{self, Wake};
+use crate::channel::{self as channels, Wake};
 use crate::config::{Config, ConfigError};
 use crate::connection::Admissions;
 use crate::cursor::{CursorError, Start};
 use crate::metrics::{Family, Metrics, log_families};
 use crate::publish::{Publisher, Sequencer};
-use crate::receiver::Receiver;
 use crate::shard::run::{self, Local, Shared};
-use crate::sys::{self, Backend, EventFd, ParkedOptions, ParkedSet, SocketOptions};
+use crate::sys::{self, Backend, EventFd, ParkedOptions, SocketOptions};
 use crate::topic::Matcher;
 
 /// Exit status of a process of which a shard panicked (`EX_SOFTWARE` of sysexits.h).
@@ -26,6 +26,11 @@ const EXIT_PANIC: i32 = 70;
 const BACKLOG: u32 = 65_535;
 /// How often the log is looked through for events that are too old.
 const RETENTION_PERIOD: Duration = Duration::from_millis(250);
+/// Descriptors that no connection gets where each needs one: so that those over the limit can be told so, and
+/// for what else the process has open. And for each shard besides: its listeners, their spares, what it
+/// sleeps on.
+const DESCRIPTORS_KEPT: usize = 64;
+const DESCRIPTORS_KEPT_PER_SHARD: usize = 16;
 
 /// How many shards an engine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +71,8 @@ impl Builder {
         self
     }
 
-    /// Parks connections with epoll even where io_uring is available: each then keeps its file descriptor.
+    /// Parks connections with epoll even where io_uring is available: each then keeps its file descriptor,
+    /// and there are no more of them than descriptors ([`crate::raise_descriptor_limit`]).
     pub fn epoll(mut self) -> Self {
         self.is_epoll = true;
         self
@@ -98,7 +104,7 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// A thread, a ring or a descriptor that the system refuses.
+    /// A thread or a descriptor that the system refuses.
     System {
         /// What was asked for.
         what: &'static str,
@@ -180,7 +186,7 @@ impl Engine {
         let system = |what| move |source| StartError::System { what, source };
         let cpus = sys::allowed_cpus().map_err(system("a list of the cores"))?;
         let count = if config.shards == 0 { cpus.len().clamp(1, 128) } else { config.shards };
-        let (backend, backend_reason) = if is_epoll {
+        let wanted = if is_epoll {
             (Backend::Epoll, Some("epoll was asked for".into()))
         } else {
             Backend::available()
@@ -204,64 +210,47 @@ impl Engine {
         }
         let mut senders = Vec::new();
         let mut commands = Vec::new();
-        let mut receivers = Vec::new();
-        for _ in 0..count {
+        let mut threads = Threads::default();
+        for (number, listeners) in listeners.into_iter().enumerate() {
             let eventfd = Arc::new(EventFd::new().map_err(system("an eventfd"))?);
             let wake = Arc::new(WakeEventFd(Arc::clone(&eventfd)));
-            let (sender, command, receiver) = channel::channel(config.limits.channel_events, wake);
+            let (sender, command, receiver) = channels::channel(config.limits.channel_events, wake);
             senders.push(sender);
             commands.push(command);
-            receivers.push((receiver, eventfd));
+            let cpu = cpus.get(number % cpus.len().max(1)).copied().filter(|_| count <= cpus.len());
+            let backend = wanted.0;
+            let birth = Birth { number, cpu, backend, receiver, eventfd, listeners };
+            threads.spawn(birth).map_err(system("a thread"))?;
+        }
+        let (backend, backend_reason) = threads.agree(wanted).map_err(system("a shard's rings"))?;
+        let descriptors = sys::descriptor_limit().map_err(system("a count of descriptors"))?;
+        let mut limits = config.limits.clone();
+        if backend == Backend::Epoll {
+            limits.connections = limits.connections.min(connections_of(descriptors.soft, count));
         }
         let config = Arc::new(config);
         let shared = Arc::new(Shared {
             sequencer: Sequencer::new(&config, senders),
             app,
             metrics: Arc::new(Metrics::new(count)),
-            admissions: Admissions::new(&config.limits),
+            admissions: Admissions::new(&limits),
             is_draining: Arc::new(AtomicBool::new(false)),
             commands,
             config,
         });
         let is_over = Arc::new(AtomicBool::new(false));
+        let started = threads.begin(&shared);
         let engine = Self {
             shared,
-            threads: Mutex::default(),
+            threads: Mutex::new(threads.handles),
             addresses,
             shards: count,
             backend,
             backend_reason,
             is_over,
         };
-        let (ready, started) = std::sync::mpsc::channel();
-        for (number, ((receiver, eventfd), listeners)) in receivers.into_iter().zip(listeners).enumerate() {
-            let shared = Arc::clone(&engine.shared);
-            let ready = ready.clone();
-            let cpu = cpus.get(number % cpus.len().max(1)).copied().filter(|_| count <= cpus.len());
-            let thread = move || {
-                let work = AssertUnwindSafe(|| {
-                    shard_thread(number, cpu, backend, shared, receiver, eventfd, listeners, &ready)
-                });
-                if std::panic::catch_unwind(work).is_err() {
-                    tracing::error!(shard = number, "the shard panicked; the process ends");
-                    eprintln!("stentor: shard {number} panicked; the process ends");
-                    std::process::exit(EXIT_PANIC);
-                }
-            };
-            let spawned = std::thread::Builder::new().name(format!("shard-{number}")).spawn(thread);
-            engine.add_thread(spawned.map_err(system("a thread"))?);
-        }
-        drop(ready);
-        for _ in 0..count {
-            match started.recv() {
-                Ok(Ok(())) => {}
-                Ok(Err(source)) => return Err(StartError::System { what: "a shard's rings", source }),
-                Err(_) => {
-                    let source = std::io::Error::other("a shard ended before it began");
-                    return Err(StartError::System { what: "a shard", source });
-                }
-            }
-        }
+        // From here on the threads end with the engine.
+        started.map_err(system("a shard"))?;
         engine.keep_retention()?;
         Ok(engine)
     }
@@ -289,7 +278,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`CursorError::BeyondHead`] if the cursor is of this epoch and beyond the head of the log.
-    pub fn subscribe(&self, matchers: Vec<Matcher>, start: Start) -> Result<Receiver, CursorError> {
+    pub fn subscribe(&self, matchers: Vec<Matcher>, start: Start) -> Result<crate::Receiver, CursorError> {
         self.shared.sequencer.subscribe(matchers, start)
     }
 
@@ -303,7 +292,8 @@ impl Engine {
         self.shards
     }
 
-    /// What parks connections, `io_uring` or `epoll`, and why it is not io_uring.
+    /// What parks connections, `io_uring` or `epoll`, and why it is not io_uring: in words for an operator,
+    /// such as `io_uring is refused (EPERM): …`.
     pub fn parked_by(&self) -> (&'static str, Option<&str>) {
         let name = match self.backend {
             Backend::Ring => "io_uring",
@@ -393,43 +383,151 @@ impl Drop for Engine {
     }
 }
 
-/// The life of a shard's thread.
-#[expect(clippy::too_many_arguments, reason = "what one thread is given, once")]
-fn shard_thread(
+/// How many connections there may be where each has a descriptor, of which the process may have
+/// `descriptors`.
+fn connections_of(descriptors: u64, shards: usize) -> usize {
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let kept = DESCRIPTORS_KEPT + DESCRIPTORS_KEPT_PER_SHARD * shards;
+    // With next to none the half of them still serves somebody.
+    descriptors.saturating_sub(kept).max(descriptors / 2)
+}
+
+/// What the thread of a shard begins with.
+struct Birth {
     number: usize,
     cpu: Option<usize>,
     backend: Backend,
-    shared: Arc<Shared>,
-    receiver: channel::Receiver<run::Command>,
+    receiver: channels::Receiver<run::Command>,
     eventfd: Arc<EventFd>,
     listeners: Vec<std::net::TcpListener>,
-    ready: &std::sync::mpsc::Sender<std::io::Result<()>>,
-) {
+}
+
+/// The threads of an engine that starts. All park with the same: each tells whether it could make what it was
+/// asked for, then each is told what they all take.
+#[derive(Default)]
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    answers: Vec<Receiver<std::io::Result<()>>>,
+    decisions: Vec<Sender<Decision>>,
+}
+
+enum Decision {
+    /// Make what this backend needs, and tell whether it went.
+    Use(Backend),
+    /// Begin.
+    Begin(Arc<Shared>),
+}
+
+impl Threads {
+    fn spawn(&mut self, birth: Birth) -> std::io::Result<()> {
+        let (answer, answers) = channel();
+        let (decisions, decision) = channel();
+        let number = birth.number;
+        let thread = move || {
+            let work = AssertUnwindSafe(|| shard_thread(birth, &decision, &answer));
+            if std::panic::catch_unwind(work).is_err() {
+                tracing::error!(shard = number, "the shard panicked; the process ends");
+                eprintln!("stentor: shard {number} panicked; the process ends");
+                std::process::exit(EXIT_PANIC);
+            }
+        };
+        self.handles.push(std::thread::Builder::new().name(format!("shard-{number}")).spawn(thread)?);
+        self.answers.push(answers);
+        self.decisions.push(decisions);
+        Ok(())
+    }
+
+    /// What all can use: what is `wanted`, or epoll if one of them cannot have its rings; with the reason.
+    fn agree(&self, wanted: (Backend, Option<String>)) -> std::io::Result<(Backend, Option<String>)> {
+        let refused = match (self.answers(), wanted.0) {
+            (Ok(()), _) => return Ok(wanted),
+            (Err(error), Backend::Ring) => error,
+            (Err(error), Backend::Epoll) => return Err(error),
+        };
+        let reason = format!("{}, for {} shards", sys::why_no_ring(&refused), self.answers.len());
+        for decisions in &self.decisions {
+            let _ = decisions.send(Decision::Use(Backend::Epoll));
+        }
+        self.answers()?;
+        Ok((Backend::Epoll, Some(reason)))
+    }
+
+    /// Has all begin.
+    fn begin(&self, shared: &Arc<Shared>) -> std::io::Result<()> {
+        for decisions in &self.decisions {
+            let _ = decisions.send(Decision::Begin(Arc::clone(shared)));
+        }
+        self.answers()
+    }
+
+    /// One answer of each; the first error among them.
+    fn answers(&self) -> std::io::Result<()> {
+        let ended = |_| Err(std::io::Error::other("a shard ended before it began"));
+        let answers: Vec<_> =
+            self.answers.iter().map(|answers| answers.recv().unwrap_or_else(ended)).collect();
+        answers.into_iter().collect()
+    }
+}
+
+/// The life of a shard's thread; it ends at once when nobody decides for it.
+fn shard_thread(birth: Birth, decisions: &Receiver<Decision>, answer: &Sender<std::io::Result<()>>) {
+    let Birth { number, cpu, backend, receiver, eventfd, listeners } = birth;
     if let Some(cpu) = cpu
         && let Err(error) = sys::pin_thread(cpu)
     {
         tracing::debug!(shard = number, cpu, %error, "the thread stays on no certain core");
     }
-    let life = async {
-        let parked = match ParkedSet::new(&eventfd, &ParkedOptions { backend, ..ParkedOptions::default() }) {
-            Ok(parked) => parked,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return;
-            }
+    let make = |backend| {
+        let made = sys::parked_and_runtime(&eventfd, &ParkedOptions { backend, ..ParkedOptions::default() });
+        let (made, said) = match made {
+            Ok(made) => (Some(made), Ok(())),
+            Err(error) => (None, Err(error)),
         };
+        let _ = answer.send(said);
+        made
+    };
+    let mut made = make(backend);
+    let shared = loop {
+        match decisions.recv() {
+            Ok(Decision::Use(backend)) => {
+                // Gives back what it may have had, first.
+                drop(made);
+                made = make(backend);
+            }
+            Ok(Decision::Begin(shared)) => break shared,
+            Err(_) => return,
+        }
+    };
+    let Some((parked, runtime)) = made else { return };
+    let lived = runtime.block_on(async {
         let local = Local::new(number, shared, parked, eventfd);
         for listener in listeners {
             crate::socket::listen(std::rc::Rc::clone(&local), listener);
         }
         // After those that listen have begun: who is told that the engine has started finds it complete.
-        let started = ready.clone();
-        monoio::spawn(async move { started.send(Ok(())) });
+        let started = answer.clone();
+        monoio::spawn(async move {
+            let _ = started.send(Ok(()));
+        });
         if let Err(error) = run::run(local, receiver).await {
             panic!("shard {number} cannot wait for its sockets: {error}");
         }
-    };
-    if let Err(error) = sys::block_on(backend, life) {
-        let _ = ready.send(Err(error));
+    });
+    if let Err(error) = lived {
+        let _ = answer.send(Err(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_with_descriptors_leave_some_to_refuse_others_with() {
+        assert_eq!(connections_of(20_000, 2), 20_000 - 64 - 32);
+        assert_eq!(connections_of(1_024, 4), 1_024 - 64 - 64);
+        assert_eq!(connections_of(64, 2), 32);
+        assert_eq!(connections_of(0, 2), 0);
+        assert!(connections_of(u64::MAX, 128) > 1 << 32);
     }
 }

@@ -144,6 +144,8 @@ figures! {
         messages_received: Counter, "stentor_messages_received_total",
             "Messages that came over WebSockets, commands included.";
         rings: Gauge, "stentor_rings", "Rings that hold parked connections; 0 where epoll does.";
+        parked_by_epoll: Gauge, "stentor_connections_parked_by_epoll",
+            "Parked connections with a descriptor each: all without io_uring, else those beside full rings.";
         descriptors_spent: Counter, "stentor_descriptors_spent_total",
             "Times that no descriptor was free for a new connection.";
     }

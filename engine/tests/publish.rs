@@ -10,6 +10,15 @@ use stentor::transport::decode::Item;
 use stentor::transport::{Format, Framing, Transport};
 use stentor::{Cursor, PublishError};
 
+on_both_backings! {
+    what_is_answered_200_is_logged_and_heard_and_nothing_else_is;
+    a_batch_is_all_or_nothing;
+    a_key_makes_a_publish_happen_once;
+    a_body_is_asked_for_only_where_it_will_be_read;
+    a_mebibyte_goes_through_and_one_byte_more_does_not;
+    a_topic_whose_subscribers_are_not_done_is_busy_and_holds_up_no_other;
+}
+
 const JSON: &str = "Content-Type: application/json\r\n";
 const BATCH: &str = "Content-Type: application/x-ndjson\r\n";
 
@@ -26,9 +35,8 @@ fn logged(engine: &stentor::Engine) -> Vec<serde_json::Value> {
     reply.json()["events"].as_array().expect("events").clone()
 }
 
-#[test]
-fn what_is_answered_200_is_logged_and_heard_and_nothing_else_is() {
-    let engine = start(config(|_| {}), Backing::Ring);
+fn what_is_answered_200_is_logged_and_heard_and_nothing_else_is(backing: Backing) {
+    let engine = start(config(|_| {}), backing);
     let mut heard = sse(&engine, "topic=**");
     let mut client = Client::new(address(&engine));
     let mut expected = Vec::new();
@@ -82,9 +90,8 @@ fn what_is_answered_200_is_logged_and_heard_and_nothing_else_is() {
     });
 }
 
-#[test]
-fn a_batch_is_all_or_nothing() {
-    let engine = start(config(|_| {}), Backing::Ring);
+fn a_batch_is_all_or_nothing(backing: Backing) {
+    let engine = start(config(|_| {}), backing);
     let mut heard = sse(&engine, "topic=**");
     let good = concat!(
         "{\"topic\":\"a\",\"data\":\"x\"}\n\n",
@@ -133,9 +140,8 @@ fn a_batch_is_all_or_nothing() {
     assert_eq!(heard.read_within(Duration::from_millis(50)), None);
 }
 
-#[test]
-fn a_key_makes_a_publish_happen_once() {
-    let engine = start(config(|_| {}), Backing::Ring);
+fn a_key_makes_a_publish_happen_once(backing: Backing) {
+    let engine = start(config(|_| {}), backing);
     let key = "Idempotency-Key: \"8e03978e-40d5\"\r\n";
     let first = ask(address(&engine), post("/events?topic=a", key, "x"));
     for _ in 0..3 {
@@ -169,9 +175,8 @@ fn a_key_makes_a_publish_happen_once() {
     eventually("repeats are counted", || figure(&engine, "stentor_publish_repeats_total", None) == 4);
 }
 
-#[test]
-fn a_body_is_asked_for_only_where_it_will_be_read() {
-    let engine = start(config(|_| {}), Backing::Ring);
+fn a_body_is_asked_for_only_where_it_will_be_read(backing: Backing) {
+    let engine = start(config(|_| {}), backing);
     let head = |target: &str, length: usize| {
         format!(
             "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\
@@ -198,9 +203,8 @@ fn a_body_is_asked_for_only_where_it_will_be_read() {
     assert_eq!(logged(&engine).len(), 3);
 }
 
-#[test]
-fn a_mebibyte_goes_through_and_one_byte_more_does_not() {
-    let engine = start(config(|_| {}), Backing::Ring);
+fn a_mebibyte_goes_through_and_one_byte_more_does_not(backing: Backing) {
+    let engine = start(config(|_| {}), backing);
     let mut heard = sse(&engine, "topic=a");
     let data = "\u{e4}".repeat(1 << 19);
     assert_eq!(ask(address(&engine), post("/events?topic=a", "", &data)).status, 200);
@@ -221,9 +225,8 @@ fn a_mebibyte_goes_through_and_one_byte_more_does_not() {
     );
 }
 
-#[test]
-fn a_topic_whose_subscribers_are_not_done_is_busy_and_holds_up_no_other() {
-    let engine = start(config(|config| config.limits.arrears = 4), Backing::Ring);
+fn a_topic_whose_subscribers_are_not_done_is_busy_and_holds_up_no_other(backing: Backing) {
+    let engine = start(config(|config| config.limits.arrears = 4), backing);
     let mut hot: Vec<Listener> = (0..300).map(|_| sse(&engine, "topic=hot")).collect();
     let mut cold = sse(&engine, "topic=cold");
     let publisher = engine.publisher();

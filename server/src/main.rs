@@ -77,10 +77,7 @@ fn serve(settings: &Settings, publish: PublishRight) -> Outcome {
     if let Err(error) = supervise::listen_for_signals(tell.clone()) {
         return Outcome::Failed(format!("cannot listen for signals: {error}"));
     }
-    match stentor::raise_descriptor_limit() {
-        Ok(limit) => tracing::debug!(limit.soft, "descriptors"),
-        Err(error) => tracing::warn!(%error, "the limit of descriptors stays as it is"),
-    }
+    raise_limits();
     let engine = match running::start(settings, ServerApp::new(publish, settings.server.page)) {
         Ok(engine) => engine,
         Err(reason) => return Outcome::Failed(reason),
@@ -94,6 +91,26 @@ fn serve(settings: &Settings, publish: PublishRight) -> Outcome {
     // anyway.
     std::mem::forget(engine);
     outcome
+}
+
+/// Takes what the system allows the process at most, and says how much that is.
+fn raise_limits() {
+    let was = stentor::descriptor_limit().map_or(0, |limit| limit.soft);
+    match stentor::raise_descriptor_limit() {
+        Ok(limit) if limit.soft > was => {
+            tracing::info!(
+                was,
+                descriptors = limit.soft,
+                "the limit of descriptors is raised to the hard one"
+            );
+        }
+        Ok(limit) => tracing::info!(descriptors = limit.soft, "the limit of descriptors"),
+        Err(error) => tracing::warn!(%error, descriptors = was, "the limit of descriptors stays as it is"),
+    }
+    // Rings of io_uring count against it where the kernel says so.
+    if let Err(error) = stentor::raise_locked_memory_limit() {
+        tracing::warn!(%error, "the limit of locked memory stays as it is");
+    }
 }
 
 /// Writes to standard output; whoever closed it does not want to know.

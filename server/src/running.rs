@@ -38,6 +38,16 @@ impl Running for Engine {
             let samples = family.samples.iter().map(|sample| (sample.label, sample.value));
             page.family(family.name, kind, family.help, samples);
         }
+        let (parked_by, reason) = self.parked_by();
+        let help = "Always 1; what parks connections is the label.";
+        page.family("stentor_parked_by_info", "gauge", help, [(Some(("parked_by", parked_by)), 1)]);
+        let help = "Always 1; the label says why io_uring parks no connections. None where it does.";
+        page.family(
+            "stentor_fallback_info",
+            "gauge",
+            help,
+            reason.map(|reason| (Some(("reason", reason)), 1)),
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask test`, `ci`, `tidy`.
 
 mod ci;
+mod launch;
 mod step;
 mod test;
 mod tidy;
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-cargo xtask test [rust|loom|clients|browsers|nginx …]
+cargo xtask test [rust|refused|loom|clients|browsers|nginx …]
     Runs the tests, all of them or those named. Installs what is missing.
 cargo xtask ci
     Runs what every change must pass: format, lints, documentation, tidy, and all tests.
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
+        [launch::COMMAND, words @ ..] => launch::run(words),
         ["test", subsets @ ..] => {
             test::Subset::named(subsets).and_then(|subsets| test::run(root(), &subsets))
         }

@@ -173,7 +173,7 @@ impl Engine {
         for _ in 0..seconds {
             let now_ms = self.clock_ms.fetch_add(1_000, Ordering::Relaxed) + 1_000;
             for core in &mut self.cores {
-                core.shard.handle_tick(now_ms - self.began_ms);
+                while core.shard.handle_tick(now_ms - self.began_ms) {}
             }
             self.settle(Outcome::Whole);
             self.sequencer.sweep();

@@ -615,6 +615,7 @@ fn report(local: &Local, last_gauges: &mut Instant) {
         *last_gauges = Instant::now();
         figures.parked.set(local.parked.borrow().len() as u64);
         figures.behind.set(core.behind() as u64);
+        figures.parked_by_epoll.set(local.parked.borrow().by_epoll() as u64);
         figures.rings.set(local.parked.borrow().rings() as u64);
         for (transport, count) in Transport::ALL.into_iter().zip(core.subscribers_by_transport()) {
             figures.subscribers(transport).set(count as u64);

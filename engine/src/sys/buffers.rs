@@ -11,6 +11,8 @@ pub(super) struct Buffers {
     base: NonNull<u8>,
     size: u32,
     count: u16,
+    /// The number of the first: buffers of two sets that stand beside each other have numbers of their own.
+    first: u16,
     /// The buffers that nobody holds; the one used last is taken first, while it is still in the cache.
     free: Vec<u16>,
 }
@@ -42,10 +44,16 @@ impl BufferId {
 impl Buffers {
     /// Makes `count` buffers of `size` bytes.
     pub(super) fn new(count: u16, size: u32) -> Self {
+        Self::numbered_from(0, count, size)
+    }
+
+    /// The same, with numbers from `first` on.
+    pub(super) fn numbered_from(first: u16, count: u16, size: u32) -> Self {
         assert!(count > 0 && size > 0, "{count} buffers of {size} bytes");
+        let end = first.checked_add(count).expect("the numbers of buffers fit 16 bits");
         let bytes = vec![0u8; count as usize * size as usize].into_boxed_slice();
         let base = NonNull::from(Box::leak(bytes)).cast();
-        Self { base, size, count, free: (0..count).rev().collect() }
+        Self { base, size, count, first, free: (first..end).rev().collect() }
     }
 
     /// Bytes of one buffer.
@@ -99,6 +107,11 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(start.as_ptr(), received.len as usize) }
     }
 
+    /// Whether the buffer of a receive is one of these.
+    pub(super) fn has(&self, received: &Received) -> bool {
+        received.buffer.checked_sub(self.first).is_some_and(|number| number < self.count)
+    }
+
     pub(super) fn release(&mut self, received: Received) {
         self.give(received.buffer);
     }
@@ -114,9 +127,10 @@ impl Buffers {
     }
 
     fn start(&self, buffer: u16) -> NonNull<u8> {
-        assert!(buffer < self.count, "buffer {buffer} of {}", self.count);
-        let offset = buffer as usize * self.size as usize;
-        // SAFETY: the memory has `count * size` bytes, and `buffer` is less than `count` (asserted).
+        let number = buffer.wrapping_sub(self.first);
+        assert!(number < self.count, "buffer {buffer} of {} from {}", self.count, self.first);
+        let offset = number as usize * self.size as usize;
+        // SAFETY: the memory has `count * size` bytes, and `number` is less than `count` (asserted).
         unsafe { self.base.add(offset) }
     }
 }

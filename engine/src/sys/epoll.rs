@@ -47,17 +47,24 @@ pub(super) struct Epoll {
 }
 
 impl Epoll {
+    /// A set that stands alone: whatever happens to its sockets, or to `eventfd`, wakes its sleeper.
     pub(super) fn new(eventfd: &EventFd, options: &ParkedOptions) -> io::Result<Self> {
+        let epoll = Self::silent(Buffers::new(options.buffers, options.buffer_bytes))?;
+        control(&epoll.epoll, libc::EPOLL_CTL_ADD, eventfd.as_fd(), libc::EPOLLIN, WAKE)?;
+        Ok(epoll)
+    }
+
+    /// A set that wakes nobody; its descriptor is readable when a socket has something.
+    pub(super) fn silent(buffers: Buffers) -> io::Result<Self> {
         // SAFETY: takes no pointer.
         let fd = sockopt::check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the call above made it for us.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
-        control(&epoll, libc::EPOLL_CTL_ADD, eventfd.as_fd(), libc::EPOLLIN, WAKE)?;
         Ok(Self {
             epoll,
             places: Vec::new(),
             free: Vec::new(),
-            buffers: Buffers::new(options.buffers, options.buffer_bytes),
+            buffers,
             receives: VecDeque::new(),
             lingering: VecDeque::new(),
         })
@@ -267,6 +274,12 @@ impl Epoll {
 
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+}
+
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 }
 

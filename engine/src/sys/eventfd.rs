@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::turn::fairly;
+
 /// A counter in the kernel that wakes who waits for it (`eventfd(2)`). Shared by all who wake the shard.
 #[derive(Debug)]
 pub(crate) struct EventFd(File);
@@ -67,12 +69,17 @@ impl Sleeper {
         Ok(Self(monoio::net::UnixStream::from_std(stream)?))
     }
 
-    /// Returns when the descriptor is readable, at once if it is already. Does not read it. Dropping the
-    /// future is fine.
+    /// Returns when the descriptor is readable; if it is already, when the other tasks of the runtime had
+    /// their turn. Does not read it. Dropping the future is fine.
     ///
     /// # Errors
     /// The runtime cannot wait: it is out of memory.
     pub async fn wait(&self) -> io::Result<()> {
+        fairly(self.wait_unfairly()).await
+    }
+
+    /// The same without a turn of others.
+    pub(super) async fn wait_unfairly(&self) -> io::Result<()> {
         self.0.readable(false).await
     }
 }

@@ -28,6 +28,7 @@ pub(crate) mod counting;
 mod epoll;
 mod eventfd;
 mod limits;
+mod mixed;
 mod parked;
 mod ring;
 mod runtime;
@@ -35,6 +36,7 @@ mod sockopt;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -42,8 +44,12 @@ use std::time::Duration;
 
 pub(crate) use buffers::Received;
 pub(crate) use eventfd::{EventFd, Sleeper};
-pub use limits::{DescriptorLimit, descriptor_limit, raise_descriptor_limit};
+pub use limits::{
+    DescriptorLimit, descriptor_limit, locked_memory_limit, raise_descriptor_limit, raise_locked_memory_limit,
+};
 pub(crate) use limits::{allowed_cpus, is_out_of_descriptors, pin_thread};
+pub(crate) use runtime::Runtime;
+#[cfg(any(test, feature = "bench"))]
 pub(crate) use runtime::block_on;
 pub(crate) use sockopt::{SocketOptions, accept, listen};
 pub(crate) use stream::Stream;
@@ -86,7 +92,8 @@ impl Default for ParkedOptions {
 /// What holds parked sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {
-    /// io_uring, as direct descriptors: a parked socket uses no file descriptor.
+    /// io_uring, as direct descriptors: a parked socket uses no file descriptor. When no more rings can be
+    /// made, the sockets that those there are have no place for are held by epoll beside them.
     Ring,
     /// epoll: a parked socket keeps its descriptor.
     Epoll,
@@ -186,7 +193,7 @@ pub(crate) struct ParkedSet {
 
 #[derive(Debug)]
 enum Inner {
-    Ring(Box<parked::Rings>),
+    Ring(Box<mixed::Mixed>),
     Epoll(Box<epoll::Epoll>),
 }
 
@@ -222,6 +229,22 @@ pub(crate) fn probe() -> Result<(), String> {
     probed.join().unwrap_or_else(|_| Err("the probe panicked".into()))
 }
 
+/// Why there is no ring, by the error of a [`ParkedSet`] or a [`Runtime`] that was to have one.
+pub(crate) fn why_no_ring(error: &io::Error) -> String {
+    ring::why_not(error)
+}
+
+/// Makes a parked set and the runtime beside it.
+///
+/// # Errors
+/// The system refuses a ring or its memory.
+pub(crate) fn parked_and_runtime(
+    eventfd: &EventFd,
+    options: &ParkedOptions,
+) -> io::Result<(ParkedSet, Runtime)> {
+    limits::patiently(|| Ok((ParkedSet::new(eventfd, options)?, Runtime::new(options.backend)?)))
+}
+
 impl ParkedSet {
     /// Makes an empty set; whatever happens to its sockets wakes `eventfd`, or the [`Sleeper`] of this set.
     ///
@@ -229,7 +252,7 @@ impl ParkedSet {
     /// The system refuses a ring or its memory.
     pub fn new(eventfd: &EventFd, options: &ParkedOptions) -> io::Result<Self> {
         let inner = match options.backend {
-            Backend::Ring => Inner::Ring(Box::new(parked::Rings::new(eventfd, options)?)),
+            Backend::Ring => Inner::Ring(Box::new(mixed::Mixed::new(eventfd, options)?)),
             Backend::Epoll => Inner::Epoll(Box::new(epoll::Epoll::new(eventfd, options)?)),
         };
         Ok(Self { inner })
@@ -317,7 +340,7 @@ impl ParkedSet {
     /// The bytes of a receive.
     pub fn bytes(&self, received: &Received) -> &[u8] {
         match &self.inner {
-            Inner::Ring(rings) => rings.buffers.bytes(received),
+            Inner::Ring(mixed) => mixed.bytes(received),
             Inner::Epoll(epoll) => epoll.buffers.bytes(received),
         }
     }
@@ -330,7 +353,7 @@ impl ParkedSet {
     /// Sockets that are parked, those in a graceful close included.
     pub fn len(&self) -> usize {
         match &self.inner {
-            Inner::Ring(rings) => rings.len(),
+            Inner::Ring(mixed) => mixed.len(),
             Inner::Epoll(epoll) => epoll.len(),
         }
     }
@@ -338,8 +361,16 @@ impl ParkedSet {
     /// Rings that hold them; 0 with epoll.
     pub fn rings(&self) -> usize {
         match &self.inner {
-            Inner::Ring(rings) => rings.rings(),
+            Inner::Ring(mixed) => mixed.rings(),
             Inner::Epoll(_) => 0,
+        }
+    }
+
+    /// Those of [`ParkedSet::len`] that epoll holds, each with a descriptor of its own.
+    pub fn by_epoll(&self) -> usize {
+        match &self.inner {
+            Inner::Ring(mixed) => mixed.by_epoll(),
+            Inner::Epoll(epoll) => epoll.len(),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use super::buffers::{BufferId, Buffers, Received};
@@ -17,8 +17,9 @@ use super::{
 };
 
 /// A [`SocketId`] is 12 bits of the ring and 20 of the place in its table.
-const INDEX_BITS: u32 = 20;
-const RINGS_MAX: usize = 1 << (32 - INDEX_BITS);
+pub(super) const INDEX_BITS: u32 = 20;
+/// The last number is for the sockets that no ring holds.
+const RINGS_MAX: usize = (1 << (32 - INDEX_BITS)) - 1;
 /// What an operation is given, and its completions carry: 8 bits of what it is, 24 of the generation of the
 /// place, then 20 of the place and 12 of the buffer; or, for a send, 32 of where in the batch it stands.
 const GENERATION_MASK: u32 = (1 << 24) - 1;
@@ -38,10 +39,12 @@ enum What {
     Send = 6,
     Install = 7,
     Free = 8,
+    /// The poll of a descriptor that is no parked socket.
+    Watch = 9,
 }
 
 impl What {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Poll,
         Self::Rearm,
         Self::Disarm,
@@ -50,6 +53,7 @@ impl What {
         Self::Send,
         Self::Install,
         Self::Free,
+        Self::Watch,
     ];
 
     fn of(data: u64) -> Self {
@@ -172,6 +176,8 @@ pub(super) struct Rings {
     parked: usize,
     eventfd: OwnedFd,
     table_sockets: u32,
+    /// The poll of [`Rings::watch`] is armed.
+    is_watching: bool,
     /// Rings belong to the thread that made them.
     _this_thread: PhantomData<*mut ()>,
 }
@@ -196,6 +202,7 @@ impl Rings {
             parked: 0,
             eventfd: eventfd.as_fd().try_clone_to_owned()?,
             table_sockets: options.table_sockets.min(TABLE_SOCKETS_MAX).min(soft).max(1),
+            is_watching: false,
             _this_thread: PhantomData,
         };
         rings.add_table()?;
@@ -217,18 +224,26 @@ impl Rings {
         Ok(())
     }
 
-    pub(super) fn add(&mut self, fd: OwnedFd, token: u64) -> io::Result<SocketId> {
+    /// Whether there is a place for one more socket without one more ring.
+    pub(super) fn has_place(&mut self) -> bool {
         while self.tables.get(self.spacious).is_some_and(Table::is_full) {
             self.spacious += 1;
         }
-        if self.spacious == self.tables.len() {
-            self.add_table()?;
+        self.spacious < self.tables.len()
+    }
+
+    /// Parks a socket; gives it back if there is neither a place nor another ring to be had.
+    pub(super) fn add(&mut self, fd: OwnedFd, token: u64) -> Result<SocketId, (io::Error, OwnedFd)> {
+        if !self.has_place()
+            && let Err(error) = self.add_table()
+        {
+            return Err((error, fd));
         }
         let table = &mut self.tables[self.spacious];
         let index = table.take_free();
         if let Err(error) = table.ring.register(index, fd.as_fd()) {
             table.give_free(index);
-            return Err(error);
+            return Err((error, fd));
         }
         let place = &mut table.places[index as usize];
         *place = Place { token, state: State::Parked, ..*place };
@@ -443,12 +458,25 @@ impl Rings {
         self.has_work()
     }
 
+    /// Sees to it that an arrival at `fd` wakes the shard, as those at parked sockets do. `fd` lives as long
+    /// as this set. Called before each look at what `fd` has: a poll may end by itself.
+    pub(super) fn watch(&mut self, fd: BorrowedFd<'_>) {
+        if !std::mem::replace(&mut self.is_watching, true) {
+            let data = data(What::Watch, 0, 0, 0);
+            self.tables[0].ring.push(data, Operation::Watch { fd: fd.as_raw_fd() });
+        }
+    }
+
     pub(super) fn has_work(&mut self) -> bool {
         self.tables.iter_mut().any(|table| table.ring.has_work())
     }
 
     fn handle(&mut self, at: usize, completion: Completion, events: &mut Vec<ParkedEvent>) {
         let Completion { data, result, more } = completion;
+        if What::of(data) == What::Watch {
+            self.is_watching = more;
+            return;
+        }
         let generation = (data >> 32) as u32 & GENERATION_MASK;
         let index = data as u32 >> BUFFER_BITS;
         let socket = SocketId((at as u32) << INDEX_BITS | index);
@@ -509,7 +537,9 @@ impl Rings {
                 self.spacious = self.spacious.min(at);
             }
             What::Poll | What::Rearm | What::Disarm | What::Drop => {}
-            What::Send | What::Install => unreachable!("those are answered before anything else is asked"),
+            What::Send | What::Install | What::Watch => {
+                unreachable!("those are answered before anything else is asked")
+            }
         }
     }
 
@@ -620,51 +650,4 @@ fn readiness(result: i32, wants_writable: bool) -> Readiness {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_completion_of_an_earlier_life_of_a_place_changes_nothing() {
-        if let Err(reason) = crate::sys::probe() {
-            return eprintln!("not tested: {reason}");
-        }
-        let eventfd = EventFd::new().unwrap();
-        let mut rings = Rings::new(&eventfd, &ParkedOptions::default()).unwrap();
-        let mut events = Vec::new();
-        let mut keep = Vec::new();
-        let mut socket = |rings: &mut Rings, token| {
-            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-            keep.push(theirs);
-            rings.add(ours.into(), token).unwrap()
-        };
-        let first = socket(&mut rings, 1);
-        rings.close(first, Closing::Plain);
-        while rings.harvest(64, &mut events) {}
-        let second = socket(&mut rings, 2);
-        assert_eq!(second, first);
-        while rings.harvest(64, &mut events) {}
-        let mut late = |rings: &mut Rings, what, generation, buffer, result, more| {
-            let data = data(what, generation, 0, buffer);
-            rings.handle(0, Completion { data, result, more }, &mut events);
-            std::mem::take(&mut events).len()
-        };
-        let pollin = i32::from(libc::POLLIN);
-        let buffers = rings.buffers.free();
-        let buffer = rings.buffers.take().unwrap();
-        for (what, result, more) in [
-            (What::Poll, pollin, true),
-            (What::Poll, pollin, false),
-            (What::Poll, -libc::ECANCELED, false),
-            (What::Rearm, -libc::EALREADY, false),
-            (What::Drop, 0, false),
-            (What::Receive, 5, false),
-        ] {
-            assert_eq!(late(&mut rings, what, 0, buffer.number(), result, more), 0, "{what:?}");
-            assert!(rings.tables[0].places[0].is_armed && !rings.has_work(), "{what:?} {result}");
-        }
-        assert_eq!(rings.buffers.free(), buffers, "the buffer came back");
-        assert_eq!(late(&mut rings, What::Poll, 1, 0, pollin, true), 1, "one of this life is reported");
-        let pollout = i32::from(libc::POLLOUT);
-        assert_eq!(late(&mut rings, What::Poll, 1, 0, pollout, true), 0, "room to send, unasked");
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
@@ -55,11 +55,14 @@ pub(super) struct Completion {
     pub(super) more: bool,
 }
 
-/// An operation that names no memory. All but `Arm`, `Install` and `Free` complete only if they fail.
+/// An operation that names no memory. All but `Arm`, `Watch`, `Install` and `Free` complete only if they
+/// fail.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Operation {
     /// Reports each arrival of `events` (`POLLIN` …) at the socket, and those that are there now.
     Arm { index: u32, events: u32 },
+    /// Reports each arrival at a descriptor that is no socket of the table, and what is there now.
+    Watch { fd: RawFd },
     /// Changes the events of the `Arm` that was given `target`; reports those that are there now.
     Rearm { target: u64, events: u32 },
     /// Ends the `Arm` that was given `target`.
@@ -99,6 +102,9 @@ impl Ring {
         let entry = match operation {
             Operation::Arm { index, events } => {
                 opcode::PollAdd::new(types::Fixed(index), events).multi(true).build()
+            }
+            Operation::Watch { fd } => {
+                opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).multi(true).build()
             }
             Operation::Rearm { target, events } => poll_update(target, events).flags(Flags::SKIP_SUCCESS),
             // A poll removal fails while a wake-up of the poll is under way; a cancellation does not.
@@ -296,17 +302,39 @@ fn poll_update(target: u64, events: u32) -> squeue::Entry {
     entry
 }
 
+/// Why there is no ring, in words for an operator: what is refused, with which error, and who may have done
+/// it.
+pub(super) fn why_not(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => {
+            "io_uring is refused (ENOSYS): this kernel has none, or a seccomp profile says so".into()
+        }
+        Some(libc::EPERM) => {
+            "io_uring is refused (EPERM): by a seccomp profile or the sysctl kernel.io_uring_disabled".into()
+        }
+        Some(libc::EACCES) => "io_uring is refused (EACCES): by a security module".into(),
+        Some(libc::EINVAL) => {
+            "io_uring is refused (EINVAL): this kernel's is too old, Linux 6.8 is needed".into()
+        }
+        Some(libc::ENOMEM) => {
+            let allowed = match super::limits::locked_memory_limit() {
+                Ok(bytes) if bytes < u64::MAX => format!("{} KiB", bytes >> 10),
+                _ => "unlimited".into(),
+            };
+            format!(
+                "io_uring is refused (ENOMEM): its rings do not fit in the memory that this user may lock \
+                 (RLIMIT_MEMLOCK, {allowed})"
+            )
+        }
+        _ => format!("io_uring is refused: {error}"),
+    }
+}
+
 /// See [`super::probe`].
 pub(super) fn probe() -> Result<(), String> {
     let eventfd = super::EventFd::new().map_err(|error| format!("eventfd: {error}"))?;
-    let mut ring = Ring::new(eventfd.as_fd(), 4).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOSYS) => "this kernel has no io_uring".into(),
-        Some(libc::EPERM | libc::EACCES) => {
-            "io_uring is not allowed here (sysctl kernel.io_uring_disabled, or a seccomp profile)".into()
-        }
-        Some(libc::EINVAL) => "this kernel's io_uring is too old; Linux 6.8 is needed".into(),
-        _ => format!("no io_uring: {error}"),
-    })?;
+    let ring = super::limits::patiently(|| Ring::new(eventfd.as_fd(), 4));
+    let mut ring = ring.map_err(|error| why_not(&error))?;
     let mut known = Probe::new();
     ring.ring.submitter().register_probe(&mut known).map_err(|error| format!("io_uring probe: {error}"))?;
     for (name, code) in [

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use monoio::net::TcpStream;
 
 use super::sockopt;
+use super::turn::fairly;
 
 /// A connected socket. It is made known to the runtime only once there is something to wait for.
 #[derive(Debug)]
@@ -65,22 +66,23 @@ impl Stream {
         sockopt::shutdown_sending(self.fd()?)
     }
 
-    /// Waits until there is something to receive: bytes, FIN or an error. Dropping the future is fine.
+    /// Waits until there is something to receive: bytes, FIN or an error; the other tasks of the runtime have
+    /// their turn meanwhile, also if there is something already. Dropping the future is fine.
     ///
     /// # Errors
     /// The runtime has no room for one more socket.
     pub(crate) async fn readable(&mut self) -> io::Result<()> {
-        self.watch()?.readable(false).await?;
+        fairly(self.watch()?.readable(false)).await?;
         self.is_waiting = false;
         Ok(())
     }
 
-    /// Waits until there is room to send. Dropping the future is fine.
+    /// Waits until there is room to send, as [`Stream::readable`] does. Dropping the future is fine.
     ///
     /// # Errors
     /// The runtime has no room for one more socket.
     pub(crate) async fn writable(&mut self) -> io::Result<()> {
-        self.watch()?.writable(false).await?;
+        fairly(self.watch()?.writable(false)).await?;
         self.is_waiting = false;
         Ok(())
     }

@@ -24,6 +24,10 @@ use stentor_protocol::ws::frame::{Opcode, encode_masked_frame};
 /// Longest that a client waits for anything that must come.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Names, in the environment, what has to park the connections of every engine; else that is not asked. Who
+/// runs the tests where io_uring is refused so knows that it was.
+const PARKED_BY: &str = "STENTOR_TEST_PARKED_BY";
+
 /// What parks the connections of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backing {
@@ -94,7 +98,11 @@ pub fn start(config: Config, backing: Backing) -> Engine {
         Backing::Ring => builder,
         Backing::Epoll => builder.epoll(),
     };
-    builder.start(Choosing).expect("the engine starts")
+    let engine = builder.start(Choosing).expect("the engine starts");
+    if let Some(wanted) = std::env::var_os(PARKED_BY) {
+        assert_eq!(engine.parked_by().0, wanted, "{:?}", engine.parked_by().1);
+    }
+    engine
 }
 
 /// A configuration, changed.

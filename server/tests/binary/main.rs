@@ -1,6 +1,7 @@
 //! The binary as an operator meets it: what it refuses to start with, what it says, who may publish, how it
 //! ends.
 
+mod limits;
 mod process;
 
 use std::io::Read as _;

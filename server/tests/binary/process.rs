@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 /// Nothing that is waited for here takes as long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn command(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stentor"));
+fn command(limits: &str, words: &[&str]) -> Command {
+    // The shell sets the limits, which the standard library cannot, and becomes the binary.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &format!("{limits} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_stentor")]);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env_clear();
     command
@@ -17,7 +19,7 @@ fn command(words: &[&str]) -> Command {
 
 /// Runs the binary to its end: its exit status, standard output and standard error.
 pub fn run(words: &[&str]) -> (Option<i32>, String, String) {
-    let output = command(words).output().unwrap();
+    let output = command("", words).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -26,16 +28,23 @@ pub fn run(words: &[&str]) -> (Option<i32>, String, String) {
 pub struct Stentor {
     child: Child,
     output: Option<BufReader<ChildStdout>>,
+    /// What it says of itself beside its first address.
+    description: String,
     addresses: Vec<SocketAddr>,
 }
 
 impl Stentor {
     /// Starts one on a free port of 127.0.0.1, with two shards and these flags, and waits until it is ready.
     pub fn start(flags: &[&str]) -> Self {
+        Self::start_within("", flags)
+    }
+
+    /// The same after the shell was told of `limits`, such as `ulimit -n 64;`.
+    pub fn start_within(limits: &str, flags: &[&str]) -> Self {
         let all = [&["--listen", "127.0.0.1:0", "--shards", "2"], flags].concat();
-        let mut child = command(&all).spawn().unwrap();
+        let mut child = command(limits, &all).spawn().unwrap();
         let output = child.stdout.take().map(BufReader::new);
-        let mut stentor = Self { child, output, addresses: Vec::new() };
+        let mut stentor = Self { child, output, description: String::new(), addresses: Vec::new() };
         let mut line = String::new();
         // The lines to paste come last.
         while !line.starts_with("publish:") {
@@ -43,6 +52,9 @@ impl Stentor {
             let count = stentor.output.as_mut().unwrap().read_line(&mut line).unwrap();
             assert!(count > 0, "{flags:?}: ended with {:?}", stentor.child.wait());
             if let Some(rest) = line.strip_prefix("listening on http://") {
+                if let (true, Some((_, text))) = (stentor.addresses.is_empty(), rest.split_once(' ')) {
+                    stentor.description = text.trim().to_owned();
+                }
                 stentor.addresses.push(rest.split(' ').next().unwrap().trim().parse().unwrap());
             }
         }
@@ -52,6 +64,11 @@ impl Stentor {
 
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
+    }
+
+    /// Such as `(2 shards, io_uring)`.
+    pub fn description(&self) -> &str {
+        &self.description
     }
 
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -139,6 +156,11 @@ impl Peer {
     pub fn request(&mut self, head: &str, body: &str) -> Response {
         self.send(&format!("{head}\r\nHost: localhost\r\n\r\n{body}"));
         self.response(head.starts_with("HEAD")).expect("an answer")
+    }
+
+    /// The answer to a request that was sent; none if the connection ends before it.
+    pub fn answer_if_any(&mut self) -> Option<Response> {
+        self.response(false)
     }
 
     fn response(&mut self, is_head_only: bool) -> Option<Response> {

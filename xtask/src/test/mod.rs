@@ -4,6 +4,7 @@
 mod browsers;
 mod echo;
 mod nginx;
+mod refused;
 mod rust;
 mod scripts;
 mod server;
@@ -16,6 +17,8 @@ use std::path::Path;
 pub(crate) enum Subset {
     /// `cargo test` of the workspace.
     Rust,
+    /// The tests with sockets once more, where io_uring is refused, and as an ordinary user.
+    Refused,
     /// The tests that loom runs through every order of steps.
     Loom,
     /// The scripts of `tests/clients`.
@@ -28,11 +31,13 @@ pub(crate) enum Subset {
 
 impl Subset {
     /// All of them, in the order in which they are run.
-    pub(crate) const ALL: [Self; 5] = [Self::Rust, Self::Loom, Self::Clients, Self::Browsers, Self::Nginx];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Rust, Self::Refused, Self::Loom, Self::Clients, Self::Browsers, Self::Nginx];
 
     fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
+            Self::Refused => "refused",
             Self::Loom => "loom",
             Self::Clients => "clients",
             Self::Browsers => "browsers",
@@ -90,6 +95,7 @@ pub(crate) fn run(root: &Path, subsets: &[Subset]) -> Result<(), String> {
     for subset in subsets {
         match subset {
             Subset::Rust => rust::run(root, &mut tally),
+            Subset::Refused => refused::run(root, &mut tally),
             Subset::Loom => rust::run_loom(root, &mut tally),
             Subset::Clients => scripts::run_clients(root, &mut tally),
             Subset::Browsers => browsers::run(root, &mut tally),

@@ -36,7 +36,8 @@ pub(super) fn run_loom(root: &Path, tally: &mut Tally) {
     }
 }
 
-fn add(tally: &mut Tally, name: &str, ended: &step::Ended) {
+/// Adds what `cargo test`, or one of its binaries, has said to `tally`.
+pub(super) fn add(tally: &mut Tally, name: &str, ended: &step::Ended) {
     let (passed, failed) = count(&ended.output);
     tally.passed += passed;
     tally.failed += failed;

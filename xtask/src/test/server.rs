@@ -39,6 +39,8 @@ pub(super) struct Server {
     child: Child,
     address: SocketAddr,
     log: PathBuf,
+    /// The line that says so.
+    welcome: String,
 }
 
 impl Server {
@@ -47,9 +49,17 @@ impl Server {
     /// # Errors
     /// Why it did not become ready, with the end of its log.
     pub(super) fn start(binary: &Path, flags: &[String], log: &Path) -> Result<Self, String> {
+        Self::start_as(Command::new(binary), flags, log)
+    }
+
+    /// The same of what `command` starts.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub(super) fn start_as(mut command: Command, flags: &[String], log: &Path) -> Result<Self, String> {
         let say = |what: &str, error: std::io::Error| format!("{what}: {error}");
         let file = File::create(log).map_err(|e| say("cannot write a log", e))?;
-        let mut child = Command::new(binary)
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--drain-seconds", &DRAIN_SECONDS.to_string()])
             .args(flags)
             .stdin(Stdio::null())
@@ -59,17 +69,18 @@ impl Server {
             .map_err(|e| say("cannot start the server", e))?;
         let lines = child.stdout.take().map(|stdout| step::lines_of(stdout, false));
         // In place at once, so that every way out of here ends the process.
-        let mut server = Self { child, address: ([127, 0, 0, 1], 0).into(), log: log.into() };
+        let mut server =
+            Self { child, address: ([127, 0, 0, 1], 0).into(), log: log.into(), welcome: String::new() };
         let deadline = Instant::now() + START;
         let address = lines.and_then(|lines| {
             while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 if let Some(address) = address_in(&line) {
-                    return Some(address);
+                    return Some((address, line));
                 }
             }
             None
         });
-        server.address =
+        (server.address, server.welcome) =
             address.ok_or_else(|| format!("the server did not say where it is\n{}", server.log_end()))?;
         while !is_ready(server.address) {
             if Instant::now() > deadline {
@@ -83,6 +94,11 @@ impl Server {
     /// Where it listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The line in which it said so.
+    pub(super) fn welcome(&self) -> &str {
+        self.welcome.trim()
     }
 
     /// The URL that scripts are given.

@@ -33,6 +33,7 @@ macro_rules! with_both {
 mod leaving;
 mod receiving;
 mod sending;
+mod spilling;
 mod waking;
 
 const PATIENCE: Duration = Duration::from_secs(10);
