@@ -10,6 +10,8 @@ pub mod judge;
 pub mod machine;
 pub mod network;
 pub mod payload;
+pub mod peers;
+pub mod plot;
 pub mod publisher;
 pub mod stentor;
 pub mod target;
