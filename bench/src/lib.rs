@@ -6,6 +6,7 @@
 //! stands beside a floor, the barest program that does the same work, taken in the same minute.
 
 pub mod clients;
+pub mod floor;
 pub mod judge;
 pub mod machine;
 pub mod network;
