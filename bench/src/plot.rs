@@ -151,8 +151,10 @@ fn picture(title: &str, height: f64, body: &str) -> String {
 
 fn text(body: &mut String, x: f64, y: f64, anchor: &str, class: &str, words: &str) {
     let words = escaped(words);
-    let _ =
-        writeln!(body, r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" class="{class}">{words}</text>"#);
+    let _ = writeln!(
+        body,
+        r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" class="{class}">{words}</text>"#
+    );
 }
 
 fn escaped(words: &str) -> String {
@@ -202,7 +204,11 @@ pub fn number(value: f64) -> String {
         1e4.. => (value / 1e3, " k"),
         _ => (value, ""),
     };
-    if value >= 10.0 || value.fract() == 0.0 { format!("{value:.0}{unit}") } else { format!("{value:.2}{unit}") }
+    if value >= 10.0 || value.fract() == 0.0 {
+        format!("{value:.0}{unit}")
+    } else {
+        format!("{value:.2}{unit}")
+    }
 }
 
 #[cfg(test)]
@@ -229,7 +235,9 @@ mod tests {
         assert!(svg.contains("a &lt; b") && svg.contains(">Stentor<") && svg.contains(">R&amp;D<"), "{svg}");
         let bar = Bar { name: "ws".to_owned(), of: Of::Other, parts: vec![3.0, 1.0] };
         let svg = bars("memory", &[bar], |parts| format!("{} B", parts[0]));
-        assert!(svg.contains(">ws<") && svg.contains(">3 B<") && svg.matches("<rect class=\"b2").count() == 2);
+        assert!(
+            svg.contains(">ws<") && svg.contains(">3 B<") && svg.matches("<rect class=\"b2").count() == 2
+        );
         assert!(lines("none", "x", &[]).ends_with("</svg>\n"));
     }
 

@@ -35,7 +35,8 @@ impl Tool {
 /// # Errors
 /// What is missing and could not be installed, with the command that would.
 pub(super) fn ensure(tools: &[Tool]) -> Result<(), String> {
-    let missing: Vec<_> = tools.iter().filter(|tool| tool.path().is_none()).map(|tool| tool.package).collect();
+    let missing: Vec<_> =
+        tools.iter().filter(|tool| tool.path().is_none()).map(|tool| tool.package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -105,7 +106,8 @@ pub(super) fn build_stentor() -> Result<(), String> {
 fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What cargo tells this program about its own package is not for others.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
+    {
         command.env_remove(name);
     }
     command

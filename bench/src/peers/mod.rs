@@ -69,7 +69,8 @@ fn stentor(wire: Wire, io_uring: bool) -> Result<Target, String> {
 }
 
 fn floor(kind: Kind, wire: Wire) -> Result<Target, String> {
-    let program = floor::this_program().map_err(|error| format!("cannot say where this program is: {error}"))?;
+    let program =
+        floor::this_program().map_err(|error| format!("cannot say where this program is: {error}"))?;
     let mut target = floor::target(kind, wire, program);
     target.name = format!("floor: {}", target.name);
     Ok(target)

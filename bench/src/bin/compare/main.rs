@@ -76,7 +76,8 @@ fn run(options: &Options) -> Result<bool, String> {
     let (targets, missing) = prepare(options)?;
     network::enter(options.connections).map_err(|error| format!("cannot make a network: {error}"))?;
 
-    let mut measured: Vec<Measured> = targets.iter().map(|(name, target)| Measured::new(name, target)).collect();
+    let mut measured: Vec<Measured> =
+        targets.iter().map(|(name, target)| Measured::new(name, target)).collect();
     for round in 1..=options.rounds {
         for (measured, (name, target)) in measured.iter_mut().zip(&targets) {
             eprintln!("── round {round} of {}: {name}", options.rounds);
@@ -102,9 +103,10 @@ fn run(options: &Options) -> Result<bool, String> {
         std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
     }
     if let Some(folder) = &options.plots {
-        for (name, svg) in
-            [("compare-deliveries.svg", report.deliveries_plot()), ("compare-memory.svg", report.memory_plot())]
-        {
+        for (name, svg) in [
+            ("compare-deliveries.svg", report.deliveries_plot()),
+            ("compare-memory.svg", report.memory_plot()),
+        ] {
             let path = folder.join(name);
             std::fs::write(&path, svg).map_err(|error| format!("{}: {error}", path.display()))?;
         }

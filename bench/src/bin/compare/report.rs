@@ -56,9 +56,11 @@ impl Report {
         };
         let mut bars: Vec<Bar> = self.measured.iter().filter_map(bar).collect();
         bars.sort_by(|a, b| a.parts.iter().sum::<f64>().total_cmp(&b.parts.iter().sum()));
-        plot::bars("Memory of an idle connection: the server's own, and the kernel's (pale)", &bars, |parts| {
-            format!("{} + {}", bytes(parts[0]), bytes(parts[1]))
-        })
+        plot::bars(
+            "Memory of an idle connection: the server's own, and the kernel's (pale)",
+            &bars,
+            |parts| format!("{} + {}", bytes(parts[0]), bytes(parts[1])),
+        )
     }
 }
 

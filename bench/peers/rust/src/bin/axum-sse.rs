@@ -29,6 +29,7 @@ async fn subscribe(
     State(events): State<Sender<Event>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     // Who is too far behind ends, and asks again.
-    let events = BroadcastStream::new(events.subscribe()).take_while(|event| std::future::ready(event.is_ok()));
+    let events =
+        BroadcastStream::new(events.subscribe()).take_while(|event| std::future::ready(event.is_ok()));
     Sse::new(events.filter_map(|event| std::future::ready(event.ok().map(Ok))))
 }
