@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use super::release;
 
@@ -75,14 +76,18 @@ pub(super) fn npm_packages(source: &Path, folder: &Path) -> Result<(), String> {
     std::fs::write(&mark, wanted).map_err(|error| format!("cannot write {}: {error}", mark.display()))
 }
 
-/// Builds a workspace of crates with optimisation, if its source has changed since.
+/// Builds the servers on crates of others with optimisation, if their source has changed since.
 ///
 /// # Errors
-/// It cannot be built.
-pub(super) fn build(manifest: &Path, target: &Path) -> Result<(), String> {
-    let mut cargo = cargo();
-    cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]).arg(manifest);
-    run(cargo.arg("--target-dir").arg(target))
+/// They cannot be built.
+pub(super) fn build_peers(manifest: &Path, target: &Path) -> Result<(), String> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let build = || {
+        let mut cargo = cargo();
+        cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]).arg(manifest);
+        run(cargo.arg("--target-dir").arg(target))
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 /// Builds the server of this workspace, with the profile and into the target folder of this program.
@@ -90,17 +95,21 @@ pub(super) fn build(manifest: &Path, target: &Path) -> Result<(), String> {
 /// # Errors
 /// It cannot be built.
 pub(super) fn build_stentor() -> Result<(), String> {
-    let folder = release().map_err(|error| format!("cannot say where this program is: {error}"))?;
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-    let mut cargo = cargo();
-    cargo.args(["build", "--quiet", "--package", "stentor-server", "--manifest-path"]).arg(manifest);
-    if folder.ends_with("release") {
-        cargo.arg("--release");
-    }
-    if let Some(target) = folder.parent() {
-        cargo.arg("--target-dir").arg(target);
-    }
-    run(&mut cargo)
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let build = || {
+        let folder = release().map_err(|error| format!("cannot say where this program is: {error}"))?;
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+        let mut cargo = cargo();
+        cargo.args(["build", "--quiet", "--package", "stentor-server", "--manifest-path"]).arg(manifest);
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        if let Some(target) = folder.parent() {
+            cargo.arg("--target-dir").arg(target);
+        }
+        run(&mut cargo)
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 fn cargo() -> Command {

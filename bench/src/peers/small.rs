@@ -34,7 +34,7 @@ pub(super) fn tungstenite(folder: &Folder) -> Result<Target, String> {
 
 fn rust(folder: &Folder, package: &str, program: &str, wire: Wire) -> Result<Target, String> {
     let built = folder.make("rust")?;
-    install::build(&source("rust/Cargo.toml"), &built)?;
+    install::build_peers(&source("rust/Cargo.toml"), &built)?;
     let lock = read(&source("rust/Cargo.lock"))?;
     let version = between(&lock, &format!("name = \"{package}\"\nversion = \""), "\"")
         .ok_or_else(|| format!("Cargo.lock does not name {package}"))?;

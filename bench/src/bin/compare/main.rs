@@ -74,6 +74,8 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<bool, String> {
     peers::raise_descriptors().map_err(|error| format!("cannot raise the limit of descriptors: {error}"))?;
     let (targets, missing) = prepare(options)?;
+    // Before this thread is bound to one of its cores.
+    let machine = Machine::this();
     network::enter(options.connections).map_err(|error| format!("cannot make a network: {error}"))?;
 
     let mut measured: Vec<Measured> =
@@ -90,7 +92,7 @@ fn run(options: &Options) -> Result<bool, String> {
         }
     }
     let report = report::Report {
-        machine: Machine::this(),
+        machine,
         command: std::env::args().skip(1).collect(),
         connections: options.connections,
         bytes: options.bytes as usize,

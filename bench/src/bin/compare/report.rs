@@ -87,7 +87,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "`cargo run --release -p stentor-bench --bin compare -- {}`: {} subscribers of one topic, events of {} \
-             bytes, medians of {rounds} rounds.\n",
+             bytes, median of {rounds}.\n",
             self.command.join(" "),
             self.connections,
             self.bytes
