@@ -127,7 +127,11 @@ pub fn target(kind: Kind, wire: Wire, program: PathBuf) -> Target {
         arguments,
         environment: Vec::new(),
         port,
-        subscribe: Subscribe { wire, opening: Box::new(move |topic| vec![request(wire, topic)]), again: None },
+        subscribe: Subscribe {
+            wire,
+            opening: Box::new(move |topic| vec![request(wire, topic)]),
+            again: None,
+        },
         publish: Publish::Lines { port: control },
         has_topics: false,
         connections_max: match kind {

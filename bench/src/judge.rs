@@ -1,11 +1,11 @@
 //! Judges what subscribers got: each must get the events of its topic in order, none lost, none twice.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::payload::Payload;
 
 /// What was wrong over all subscribers. A run in which anything was wrong is a failed run, not a fast one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judgement {
     /// Events that came, each counted at each subscriber.
     pub events: u64,

@@ -118,6 +118,30 @@ fn kilobytes(text: &str, name: &str) -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
+/// The kernel's accounts of TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sockets {
+    /// Sockets of the whole machine that hold memory.
+    pub allocated: u64,
+    /// Bytes in their buffers, to a few pages a core.
+    pub buffered: u64,
+}
+
+impl Sockets {
+    /// As they are now.
+    pub fn now() -> Self {
+        let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("TCP:")).unwrap_or_default();
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let of = |name| {
+            let value =
+                fields.chunks(2).find(|field| field[0] == name).and_then(|field| field.get(1)?.parse().ok());
+            value.unwrap_or(0_u64)
+        };
+        Self { allocated: of("alloc"), buffered: of("mem") * 4096 }
+    }
+}
+
 /// Bytes of the kernel's objects that are in use, by cache.
 #[derive(Debug, Clone, Default)]
 pub struct Slabs(HashMap<String, u64>);

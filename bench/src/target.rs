@@ -27,10 +27,10 @@ pub enum Wire {
 }
 
 /// Bytes that a subscriber sends, made from the topic.
-pub type Opening = Box<dyn Fn(&str) -> Vec<Vec<u8>> + Send>;
+pub type Opening = Box<dyn Fn(&str) -> Vec<Vec<u8>> + Send + Sync>;
 
 /// Bytes of the next request of a subscriber, made from the topic and the cursor of the last answer.
-pub type Again = Box<dyn Fn(&str, &str) -> Vec<u8> + Send>;
+pub type Again = Box<dyn Fn(&str, &str) -> Vec<u8> + Send + Sync>;
 
 /// How one subscribes.
 pub struct Subscribe {
@@ -50,7 +50,7 @@ pub enum Publish {
         /// Where.
         port: u16,
         /// The whole request, from the topic and the payload.
-        request: Box<dyn Fn(&str, &[u8]) -> Vec<u8> + Send>,
+        request: Box<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>,
     },
     /// One payload a line to a control port; nothing is answered. For the floors and for servers that are
     /// ours to write.

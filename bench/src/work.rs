@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::clients::Clients;
+use crate::clients::{Clients, Plan};
 use crate::judge::Judgement;
 use crate::machine::{self, Slabs};
 use crate::payload::Payload;
@@ -20,6 +20,10 @@ pub const SERVER_CORE: usize = 0;
 pub const CLIENT_CORE: usize = 1;
 /// How long a subscriber may take to connect, and an event to reach all.
 const WAIT_MAX: Duration = Duration::from_secs(120);
+/// Connections between two looks at the memory that is left.
+const STEP: usize = 50_000;
+/// Memory that a run leaves to the machine, in bytes.
+const MEMORY_LEFT: u64 = 2 << 30;
 /// Rest between phases, in which what a phase left behind is done.
 const REST: Duration = Duration::from_millis(500);
 
@@ -33,8 +37,12 @@ pub struct Site<'a> {
     pub clients: Clients<'a>,
     /// Its publisher.
     pub publisher: Publisher<'a>,
-    /// Topics: subscriber `n` hears topic `n % topics`.
+    /// Topics.
     topics: u32,
+    /// See [`Plan::published_to`].
+    published_to: fn(u32, u64) -> String,
+    /// Subscribers of each topic.
+    members: Vec<u32>,
     /// Events published to each topic so far.
     published: Vec<u32>,
     /// Bytes of an event's data.
@@ -68,6 +76,9 @@ pub struct Delivered {
     pub a_second: f64,
     /// Deliveries in a second of the server's processor time.
     pub a_cpu_second: f64,
+    /// Events that a receive of a subscriber brought: above one where events were joined into one send, or
+    /// where the subscribers were slower than the server.
+    pub events_a_receive: f64,
     /// Share of the time that the server's core was used.
     pub server_load: f64,
     /// Times from publish to delivery.
@@ -96,29 +107,44 @@ impl Latency {
 }
 
 impl<'a> Site<'a> {
-    /// Starts the server, connects `connections` subscribers to `topics` topics, and lets it come to rest.
+    /// Starts the server, connects `connections` subscribers to `topics` topics in turn, and lets it come to
+    /// rest.
     ///
     /// # Errors
-    /// The server does not start, or a subscriber does not get through.
+    /// As [`Site::open_with`].
     pub fn open(
         target: &'a Target,
         connections: usize,
         topics: u32,
         bytes: usize,
     ) -> io::Result<(Self, Connected)> {
+        Self::open_with(target, &Plan::shared(connections, topics), bytes)
+    }
+
+    /// Starts the server, connects the subscribers of a plan, and lets it come to rest. Events will have
+    /// `bytes` bytes of data.
+    ///
+    /// # Errors
+    /// The server does not start, a subscriber does not get through, or memory runs short.
+    pub fn open_with(target: &'a Target, plan: &Plan, bytes: usize) -> io::Result<(Self, Connected)> {
+        let (connections, topics) = (plan.subscribers, plan.topics);
         machine::pin_to(CLIENT_CORE)?;
         let server = target.start(SERVER_CORE)?;
         let publisher = Publisher::connect(&target.publish)?;
-        let clients = Clients::new(&target.subscribe, target.port, connections, |number| number % topics)?;
+        let clients = Clients::new(&target.subscribe, target.port, plan)?;
         let published = vec![0; topics as usize];
-        let mut site = Self { target, server, clients, publisher, topics, published, bytes };
+        let published_to = plan.published_to;
+        let mut members = vec![0; topics as usize];
+        (0..connections as u32).for_each(|number| members[(plan.topic_of)(number) as usize] += 1);
+        let mut site =
+            Self { target, server, clients, publisher, topics, published_to, members, published, bytes };
         // A few, so that what is made once is made before the accounts are read.
         let warm = connections.min(64) as u32;
         site.clients.connect(0..warm, false, WAIT_MAX)?;
         std::thread::sleep(REST);
         let (memory, slabs) = (site.server.memory(), Slabs::now());
         let (cpu, started) = (site.server.cpu(), Instant::now());
-        site.clients.connect(warm..connections as u32, false, WAIT_MAX)?;
+        site.connect(warm..connections as u32, false)?;
         let took = started.elapsed();
         site.rest(REST)?;
         let used = site.server.cpu() - cpu;
@@ -133,6 +159,33 @@ impl<'a> Site<'a> {
             kernel: (kernel > 0).then_some(kernel as f64 / 2.0 / more),
         };
         Ok((site, connected))
+    }
+
+    /// Connects `which`, and stops before the machine is out of memory. See [`Clients::connect`].
+    ///
+    /// # Errors
+    /// One is refused or not answered within 120 s, or less than 2 GiB of memory are left.
+    pub fn connect(&mut self, which: impl IntoIterator<Item = u32>, resumes: bool) -> io::Result<()> {
+        let mut which = which.into_iter();
+        loop {
+            let some: Vec<u32> = which.by_ref().take(STEP).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            spare_memory()?;
+            self.clients.connect(some, resumes, WAIT_MAX)?;
+            self.server.check()?;
+        }
+    }
+
+    /// Ends the connections from the subscribers' side, then the server: nothing is left that waits in the
+    /// kernel for its end.
+    ///
+    /// # Errors
+    /// That takes over 120 s.
+    pub fn close(mut self) -> io::Result<()> {
+        let everybody = 0..self.clients.len() as u32;
+        self.clients.leave_all(everybody, WAIT_MAX)
     }
 
     /// Only handles what comes, for as long.
@@ -150,10 +203,22 @@ impl<'a> Site<'a> {
     /// A publish is refused, an event does not reach all within 120 s, or a subscriber got what it should not:
     /// then there is no figure.
     pub fn deliver(&mut self, in_flight: usize, time: Duration) -> io::Result<Delivered> {
-        assert_eq!(self.topics, 1, "one topic has events in flight");
-        let all = self.clients.open();
-        let topic = Clients::topic(0);
-        let before = self.clients.judgement().events;
+        self.deliver_by(in_flight, in_flight.saturating_sub(1), time)
+    }
+
+    /// Publishes `events` events to topic 0 at once, the next as many when all subscribers have got those, and
+    /// so on for as long as `time`.
+    ///
+    /// # Errors
+    /// As [`Site::deliver`].
+    pub fn deliver_bursts(&mut self, events: usize, time: Duration) -> io::Result<Delivered> {
+        self.deliver_by(events, 0, time)
+    }
+
+    /// Publishes until `in_flight` events are under way, whenever at most `left` are.
+    fn deliver_by(&mut self, in_flight: usize, left: usize, time: Duration) -> io::Result<Delivered> {
+        let all = self.clients.hearing(0);
+        let (before, receives) = (self.clients.arrived(0), self.clients.receives());
         self.clients.time(true);
         let (cpu, started) = (self.server.cpu(), Instant::now());
         let mut under_way = VecDeque::new();
@@ -161,14 +226,14 @@ impl<'a> Site<'a> {
         loop {
             let is_over = started.elapsed() >= time;
             let mut batch = Vec::new();
-            while !is_over && under_way.len() < in_flight {
-                let payload = self.next(0);
-                under_way.push_back((payload.number, Instant::now()));
-                batch.push((topic.as_str(), payload.encode(self.bytes)));
-                events += 1;
-            }
-            if !batch.is_empty() {
-                self.publisher.publish(batch)?;
+            if !is_over && under_way.len() <= left {
+                while under_way.len() < in_flight {
+                    let payload = self.next(0);
+                    under_way.push_back((payload.number, Instant::now()));
+                    batch.push(((self.published_to)(0, payload.number), payload.encode(self.bytes)));
+                    events += 1;
+                }
+                self.publisher.publish(batch.iter().map(|(topic, data)| (topic.as_str(), data.clone())))?;
             }
             if under_way.is_empty() {
                 break;
@@ -192,7 +257,7 @@ impl<'a> Site<'a> {
         let took = started.elapsed();
         self.publisher.settle()?;
         let used = self.server.cpu() - cpu;
-        let deliveries = (self.clients.judgement().events - before) as f64;
+        let deliveries = (self.clients.arrived(0) - before) as f64;
         if deliveries != events as f64 * all as f64 {
             return Err(io::Error::other(format!("{deliveries} deliveries of {events} events to {all}")));
         }
@@ -201,17 +266,19 @@ impl<'a> Site<'a> {
             events,
             a_second: deliveries / took.as_secs_f64(),
             a_cpu_second: deliveries / used.as_secs_f64(),
+            events_a_receive: deliveries / (self.clients.receives() - receives).max(1) as f64,
             server_load: used.as_secs_f64() / took.as_secs_f64(),
             latency: Latency::of(self.clients.latency()),
         })
     }
 
-    /// Publishes `a_second` events a second to topics in turn, for as long as `time`, and waits for the last.
+    /// Publishes `a_second` events a second, for as long as `time`, to topics in no order that a cache could
+    /// like, and waits for the last.
     ///
     /// # Errors
     /// As [`Site::deliver`].
     pub fn pace(&mut self, a_second: f64, time: Duration) -> io::Result<Delivered> {
-        let before = self.clients.judgement().events;
+        let (before, receives) = (self.clients.judgement().events, self.clients.receives());
         self.clients.time(true);
         let (cpu, started) = (self.server.cpu(), Instant::now());
         let planned = (a_second * time.as_secs_f64()).max(1.0) as u64;
@@ -220,7 +287,7 @@ impl<'a> Site<'a> {
             while let Some(left) = due.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
                 self.clients.run(left, |_| false)?;
             }
-            self.publish((event % u64::from(self.topics)) as u32)?;
+            self.publish(scattered(event, self.topics))?;
             self.publisher.unanswered()?;
         }
         self.arrive()?;
@@ -231,9 +298,68 @@ impl<'a> Site<'a> {
             events: planned,
             a_second: deliveries / took.as_secs_f64(),
             a_cpu_second: deliveries / used.as_secs_f64(),
+            events_a_receive: deliveries / (self.clients.receives() - receives).max(1) as f64,
             server_load: used.as_secs_f64() / took.as_secs_f64(),
             latency: Latency::of(self.clients.latency()),
         })
+    }
+
+    /// Publishes one event to each of `topics`, where everybody hears, and waits until all have got theirs.
+    /// Answers how many that were.
+    ///
+    /// # Errors
+    /// As [`Site::deliver`].
+    pub fn round(&mut self, topics: std::ops::Range<u32>) -> io::Result<u64> {
+        let before = self.clients.judgement().events;
+        let mut due = 0;
+        for topic in topics {
+            self.publish(topic)?;
+            due += u64::from(self.members[topic as usize]);
+        }
+        let mut progress = (0, Instant::now());
+        loop {
+            let came = self.clients.judgement().events - before;
+            if came == due {
+                break;
+            }
+            if came > progress.0 {
+                progress = (came, Instant::now());
+            } else if progress.1.elapsed() > WAIT_MAX {
+                return Err(io::Error::other(format!("{came} deliveries came, and no more of {due}")));
+            }
+            self.judge()?;
+            self.publisher.unanswered()?;
+            if self.clients.turn()? == 0 {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+        self.publisher.settle()?;
+        self.judge()?;
+        Ok(due)
+    }
+
+    /// Publishes `times` events to topic 0, each when the one before has come and the server has rested for
+    /// `rest`, and answers how long they were under way. It waits without sleeping, so that what is measured is
+    /// the server's waking and not the subscriber's.
+    ///
+    /// # Errors
+    /// As [`Site::deliver`].
+    pub fn hand_over(&mut self, times: u32, rest: Duration) -> io::Result<Latency> {
+        self.clients.time(true);
+        for _ in 0..times {
+            let (due, started) = (self.clients.arrived(0) + u64::from(self.members[0]), Instant::now());
+            self.publish(0)?;
+            while self.clients.arrived(0) < due {
+                self.clients.turn()?;
+                if started.elapsed() > WAIT_MAX {
+                    return Err(io::Error::other("an event did not come"));
+                }
+            }
+            self.publisher.settle()?;
+            std::thread::sleep(rest);
+        }
+        self.judge()?;
+        Ok(Latency::of(self.clients.latency()))
     }
 
     /// Publishes one event to a topic.
@@ -241,8 +367,9 @@ impl<'a> Site<'a> {
     /// # Errors
     /// The publisher's connection failed.
     pub fn publish(&mut self, topic: u32) -> io::Result<()> {
-        let payload = self.next(topic).encode(self.bytes);
-        self.publisher.publish([(Clients::topic(topic).as_str(), payload)])
+        let payload = self.next(topic);
+        let name = (self.published_to)(topic, payload.number);
+        self.publisher.publish([(name.as_str(), payload.encode(self.bytes))])
     }
 
     /// Waits until every subscriber has got all that was published, and every publish is answered.
@@ -253,10 +380,13 @@ impl<'a> Site<'a> {
         let Self { clients, published, .. } = self;
         let started = Instant::now();
         let mut missing = u64::MAX;
+        let mut pause = Duration::from_millis(1);
         while missing > 0 {
-            // Looking at all is dear with many: it is done now and then.
-            clients.run(Duration::from_millis(20), |_| false)?;
+            clients.run(pause, |_| false)?;
+            let looked = Instant::now();
             missing = clients.missing(|topic| published[topic as usize]);
+            // Looking at all is dear with many: it takes a tenth of the time at most.
+            pause = (10 * looked.elapsed()).max(Duration::from_millis(1));
             if started.elapsed() > WAIT_MAX {
                 return Err(io::Error::other(format!("{missing} deliveries did not come")));
             }
@@ -271,13 +401,39 @@ impl<'a> Site<'a> {
     /// Something was.
     pub fn judge(&self) -> io::Result<()> {
         let judgement: Judgement = self.clients.judgement();
-        if judgement.is_clean() { Ok(()) } else { Err(io::Error::other(format!("failed run: {judgement:?}"))) }
+        if judgement.is_clean() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("failed run: {judgement:?}")))
+        }
     }
 
     fn next(&mut self, topic: u32) -> Payload {
         self.published[topic as usize] += 1;
         let number = u64::from(self.published[topic as usize]);
-        self.clients.count_anew(number);
+        if topic == 0 {
+            self.clients.count_anew(number);
+        }
         Payload { number, sent: machine::now(), topic }
     }
+}
+
+/// The `n`-th of a sequence over all of `count` that jumps about.
+pub fn scattered(n: u64, count: u32) -> u32 {
+    // An odd multiplier permutes the integers; the high bits are the well mixed ones.
+    let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    ((mixed * u64::from(count)) >> 32) as u32
+}
+
+/// An error if the machine is short of memory.
+///
+/// # Errors
+/// Less than 2 GiB are left.
+pub fn spare_memory() -> io::Result<()> {
+    let left = machine::free_memory();
+    if left >= MEMORY_LEFT {
+        return Ok(());
+    }
+    let message = format!("stopped: only {} MiB of memory are left", left >> 20);
+    Err(io::Error::new(io::ErrorKind::OutOfMemory, message))
 }

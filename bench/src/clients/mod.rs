@@ -4,4 +4,4 @@
 mod ring;
 mod subscriber;
 
-pub use subscriber::Clients;
+pub use subscriber::{Clients, Plan};

@@ -20,6 +20,8 @@ const CONNECTING: usize = 1_024;
 const AN_ADDRESS: u32 = 20_000;
 /// Events whose deliveries are counted at once.
 const COUNTED: usize = 4_096;
+/// Connections that are ended between two turns.
+const LEAVING: usize = 2_048;
 /// How long the thread sleeps when nothing has come. A client that waits for each event costs the server a
 /// wake-up for each.
 const PAUSE: Duration = Duration::from_micros(100);
@@ -47,9 +49,38 @@ struct Subscriber {
     /// Counts its connections.
     life: u32,
     state: State,
+    /// Reads nothing of what comes once it is open.
+    is_deaf: bool,
     /// Answers to its opening.
     answers: u8,
     decoder: Decoder,
+}
+
+/// Who subscribes to what.
+pub struct Plan {
+    /// Subscribers.
+    pub subscribers: usize,
+    /// Topics; where subscribers name wildcards, each stands for all the topics of one matcher.
+    pub topics: u32,
+    /// The topic of each subscriber, below `topics`.
+    pub topic_of: Box<dyn Fn(u32) -> u32>,
+    /// What a subscriber of a topic names.
+    pub matcher: fn(u32) -> String,
+    /// Where the event of that number of a topic is published.
+    pub published_to: fn(u32, u64) -> String,
+}
+
+impl Plan {
+    /// `subscribers`, dealt out to `topics` in turn.
+    pub fn shared(subscribers: usize, topics: u32) -> Self {
+        Self {
+            subscribers,
+            topics,
+            topic_of: Box::new(move |number| number % topics),
+            matcher: Clients::topic,
+            published_to: |topic, _| Clients::topic(topic),
+        }
+    }
 }
 
 /// Bytes on their way: what is being sent, and what follows.
@@ -63,6 +94,7 @@ struct Sending {
 pub struct Clients<'a> {
     how: &'a Subscribe,
     port: u16,
+    matcher: fn(u32) -> String,
     rings: Vec<Ring>,
     buffers: Buffers,
     subscribers: Vec<Subscriber>,
@@ -74,8 +106,12 @@ pub struct Clients<'a> {
     judgement: Judgement,
     /// Epoch of the cursors.
     epoch: String,
-    /// How often each of the latest events was delivered.
+    /// How often each of the latest events of topic 0 was delivered.
     delivered: Vec<u32>,
+    /// Deliveries of each topic.
+    arrived: Vec<u64>,
+    /// Receives that brought something.
+    receives: u64,
     latency: Histogram<u64>,
     is_timed: bool,
     done: Vec<Done>,
@@ -85,30 +121,27 @@ pub struct Clients<'a> {
 }
 
 impl<'a> Clients<'a> {
-    /// `count` subscribers of the server at `port` of the loopback addresses, none of them connected;
-    /// `topic_of` answers the number of each one's topic.
+    /// Subscribers of the server at `port` of the loopback addresses, none of them connected.
     ///
     /// # Errors
     /// A ring cannot be had.
-    pub fn new(
-        how: &'a Subscribe,
-        port: u16,
-        count: usize,
-        topic_of: impl Fn(u32) -> u32,
-    ) -> io::Result<Self> {
+    pub fn new(how: &'a Subscribe, port: u16, plan: &Plan) -> io::Result<Self> {
+        let count = plan.subscribers;
         let rings = (0..count.div_ceil(SUBSCRIBERS)).map(|_| Ring::new()).collect::<io::Result<_>>()?;
         let subscriber = |number| Subscriber {
-            topic: topic_of(number),
+            topic: (plan.topic_of)(number),
             next: 1,
             offset: 0,
             life: 0,
             state: State::Away,
+            is_deaf: false,
             answers: 0,
             decoder: Decoder::default(),
         };
         Ok(Self {
             how,
             port,
+            matcher: plan.matcher,
             rings,
             buffers: Buffers::new(),
             subscribers: (0..count as u32).map(subscriber).collect(),
@@ -119,6 +152,8 @@ impl<'a> Clients<'a> {
             judgement: Judgement::default(),
             epoch: String::new(),
             delivered: vec![0; COUNTED],
+            arrived: vec![0; plan.topics as usize],
+            receives: 0,
             latency: Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("valid bounds"),
             is_timed: false,
             done: Vec::new(),
@@ -197,9 +232,73 @@ impl<'a> Clients<'a> {
         Ok(())
     }
 
+    /// Resets the connections of `which`, some at a time, until all of them are gone from this side.
+    ///
+    /// # Errors
+    /// A ring's error, or `within` has passed.
+    pub fn leave_all(&mut self, which: impl IntoIterator<Item = u32>, within: Duration) -> io::Result<()> {
+        let started = Instant::now();
+        let mut which = which.into_iter();
+        loop {
+            let some: Vec<u32> = which.by_ref().take(LEAVING).collect();
+            if some.is_empty() {
+                break;
+            }
+            self.leave(some)?;
+            self.turn()?;
+        }
+        while self.leaving() > 0 {
+            self.run(Duration::from_millis(10), |_| false)?;
+            if started.elapsed() > within {
+                let message = format!("after {within:?} {} connections are not closed", self.leaving());
+                return Err(io::Error::other(message));
+            }
+        }
+        Ok(())
+    }
+
+    /// From here on `which` read nothing of what comes, and are not asked for it.
+    pub fn deafen(&mut self, which: impl IntoIterator<Item = u32>) {
+        for number in which {
+            self.subscribers[number as usize].is_deaf = true;
+        }
+    }
+
+    /// Subscribers of a topic that hear, and read.
+    pub fn hearing(&self, topic: u32) -> usize {
+        let hears = |one: &&Subscriber| one.topic == topic && one.state == State::Open && !one.is_deaf;
+        self.subscribers.iter().filter(hears).count()
+    }
+
+    /// Whether the subscriber of that number hears.
+    pub fn is_open(&self, number: u32) -> bool {
+        self.subscribers[number as usize].state == State::Open
+    }
+
+    /// Whether the subscriber of that number has no connection.
+    pub fn is_away(&self, number: u32) -> bool {
+        self.subscribers[number as usize].state == State::Away
+    }
+
+    /// Deliveries of the events of a topic so far.
+    pub fn arrived(&self, topic: u32) -> u64 {
+        self.arrived[topic as usize]
+    }
+
+    /// Receives that brought something, so far.
+    pub fn receives(&self) -> u64 {
+        self.receives
+    }
+
     /// Connections that are being ended.
     pub fn leaving(&self) -> usize {
         self.subscribers.iter().filter(|subscriber| subscriber.state == State::Leaving).count()
+    }
+
+    /// Subscribers, connected or not.
+    #[expect(clippy::len_without_is_empty, reason = "a plan without subscribers measures nothing")]
+    pub fn len(&self) -> usize {
+        self.subscribers.len()
     }
 
     /// Subscribers that hear.
@@ -216,8 +315,10 @@ impl<'a> Clients<'a> {
 
     /// Events that subscribers have not got, if `last_of(topic)` was the last of each topic.
     pub fn missing(&self, last_of: impl Fn(u32) -> u32) -> u64 {
-        let missing = |subscriber: &Subscriber| (last_of(subscriber.topic) + 1).saturating_sub(subscriber.next);
-        self.subscribers.iter().map(|subscriber| u64::from(missing(subscriber))).sum()
+        let missing =
+            |subscriber: &Subscriber| (last_of(subscriber.topic) + 1).saturating_sub(subscriber.next);
+        let reading = self.subscribers.iter().filter(|subscriber| !subscriber.is_deaf);
+        reading.map(|subscriber| u64::from(missing(subscriber))).sum()
     }
 
     /// What came so far.
@@ -225,12 +326,12 @@ impl<'a> Clients<'a> {
         self.judgement
     }
 
-    /// How often the event of that number was delivered since [`Clients::count_anew`].
+    /// How often the event of that number of topic 0 was delivered since [`Clients::count_anew`].
     pub fn delivered(&self, number: u64) -> usize {
         self.delivered[number as usize % COUNTED] as usize
     }
 
-    /// The event of that number is about to be published.
+    /// The event of that number of topic 0 is about to be published.
     pub fn count_anew(&mut self, number: u64) {
         self.delivered[number as usize % COUNTED] = 0;
     }
@@ -296,7 +397,7 @@ impl<'a> Clients<'a> {
 
     fn open_one(&mut self, number: u32) -> io::Result<()> {
         let subscriber = &mut self.subscribers[number as usize];
-        let topic = Self::topic(subscriber.topic);
+        let topic = (self.matcher)(subscriber.topic);
         subscriber.life += 1;
         subscriber.state = State::Opening;
         subscriber.answers = 0;
@@ -352,6 +453,7 @@ impl<'a> Clients<'a> {
                 }
             }
             Of::Poll if done.result < 0 => {}
+            Of::Poll if subscriber.is_deaf && subscriber.state == State::Open => {}
             Of::Poll => {
                 if matches!(subscriber.state, State::Open | State::Opening) {
                     self.readable.push(done.slot);
@@ -383,7 +485,20 @@ impl<'a> Clients<'a> {
         let mut ended = Vec::new();
         let mut readable = std::mem::take(&mut self.readable);
         let mut to_send: Vec<(u32, Vec<u8>)> = Vec::new();
-        let Self { rings, buffers, subscribers, judgement, delivered, latency, how, epoch, .. } = self;
+        let Self {
+            rings,
+            buffers,
+            subscribers,
+            judgement,
+            delivered,
+            arrived,
+            receives,
+            latency,
+            how,
+            epoch,
+            matcher,
+            ..
+        } = self;
         let base = ring * SUBSCRIBERS;
         let now = if self.is_timed { machine::now() } else { 0 };
         let (mut opened, is_timed) = (Vec::new(), self.is_timed);
@@ -394,11 +509,15 @@ impl<'a> Clients<'a> {
                 return ended.push(slot);
             }
             bytes += received.len();
+            *receives += 1;
             let Subscriber { topic, next, offset, state, answers, decoder, .. } = subscriber;
             decoder.feed(how.wire, received, &mut |found| match found {
                 Found::Event(text) => {
                     if let Some(payload) = judgement.event(next, *topic, text) {
-                        delivered[payload.number as usize % COUNTED] += 1;
+                        arrived[*topic as usize] += 1;
+                        if *topic == 0 {
+                            delivered[payload.number as usize % COUNTED] += 1;
+                        }
                         if is_timed {
                             latency.saturating_record(now.saturating_sub(payload.sent).max(1));
                         }
@@ -423,7 +542,7 @@ impl<'a> Clients<'a> {
                 Found::Again => {
                     if let Some(again) = &how.again {
                         let cursor = format!("{epoch}-{offset}");
-                        to_send.push((slot, again(&Self::topic(*topic), &cursor)));
+                        to_send.push((slot, again(&matcher(*topic), &cursor)));
                     }
                 }
                 Found::Ping(data) => to_send.push((slot, wire::pong(data))),

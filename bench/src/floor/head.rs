@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_answered_as_the_rfc_does_once_the_head_is_whole() {
-        let head: &[u8] = b"GET /chat HTTP/1.1\r\nHost: server\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        let head: &[u8] =
+            b"GET /chat HTTP/1.1\r\nHost: server\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
         for cut in 0..head.len() {
             assert!(answer(true, &head[..cut]).is_none(), "cut at {cut}");

@@ -109,8 +109,7 @@ impl Server {
             let listener = self.listener.as_raw_fd();
             let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
             // SAFETY: the address is not asked for.
-            let fd =
-                unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+            let fd = unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
             if fd < 0 {
                 match io::Error::last_os_error() {
                     error if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -134,7 +133,9 @@ impl Server {
         if events & libc::EPOLLOUT != 0 && self.unsent.contains_key(&fd) {
             self.send_rest(fd)?;
         }
-        if events & libc::EPOLLIN != 0 && self.places[fd as usize] == NOWHERE && !self.unsent.contains_key(&fd)
+        if events & libc::EPOLLIN != 0
+            && self.places[fd as usize] == NOWHERE
+            && !self.unsent.contains_key(&fd)
         {
             self.receive(fd);
         }

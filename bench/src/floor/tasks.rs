@@ -85,7 +85,11 @@ impl Drop for Run {
 
 impl Everybody {
     fn new() -> Self {
-        Self { last: RefCell::new(Run::new(Box::default())), wakers: RefCell::default(), free: RefCell::default() }
+        Self {
+            last: RefCell::new(Run::new(Box::default())),
+            wakers: RefCell::default(),
+            free: RefCell::default(),
+        }
     }
 
     fn publish(&self, bytes: &[u8]) {

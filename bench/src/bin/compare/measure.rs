@@ -90,6 +90,9 @@ impl Work {
                 site = None;
             }
         }
+        if let Some(Err(error)) = site.map(Site::close) {
+            round.failures.push(format!("closing: {error}"));
+        }
         round
     }
 
