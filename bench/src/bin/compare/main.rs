@@ -12,7 +12,7 @@
 mod measure;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,6 +45,9 @@ struct Options {
     /// Writes all rounds here.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Puts the table into this file, between the lines `<!-- comparison -->` and `<!-- comparison end -->`.
+    #[arg(long, value_name = "FILE")]
+    into: Option<PathBuf>,
     /// Draws compare-deliveries.svg and compare-memory.svg in this folder.
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
@@ -104,6 +107,9 @@ fn run(options: &Options) -> Result<bool, String> {
         let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
         std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
     }
+    if let Some(path) = &options.into {
+        put_into(path, &report.to_string())?;
+    }
     if let Some(folder) = &options.plots {
         for (name, svg) in [
             ("compare-deliveries.svg", report.deliveries_plot()),
@@ -114,6 +120,17 @@ fn run(options: &Options) -> Result<bool, String> {
         }
     }
     Ok(report.is_clean())
+}
+
+/// Replaces what stands between the marks of a file.
+fn put_into(path: &Path, text: &str) -> Result<(), String> {
+    const BEGIN: &str = "<!-- comparison -->\n";
+    const END: &str = "<!-- comparison end -->";
+    let was = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let marks = was.split_once(BEGIN).and_then(|(head, rest)| Some((head, rest.split_once(END)?.1)));
+    let (head, tail) = marks.ok_or_else(|| format!("{}: there are no marks", path.display()))?;
+    std::fs::write(path, format!("{head}{BEGIN}\n{text}\n{END}{tail}"))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 type Targets = Vec<(&'static str, Target)>;
