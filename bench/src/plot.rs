@@ -36,7 +36,7 @@ pub struct Bar {
     pub parts: Vec<f64>,
 }
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 960.0;
 /// Room above the plot for its title.
 const TOP: f64 = 64.0;
 /// Between the baselines of two names.
@@ -61,7 +61,7 @@ text{font:12px system-ui,sans-serif;fill:#1f2328}.title{font-size:16px;font-weig
 /// Draws lines over two logarithmic axes. The marks of the first axis stand at the values that occur.
 pub fn lines(title: &str, below: &str, lines: &[Line]) -> String {
     const LEFT: f64 = 64.0;
-    const RIGHT: f64 = 270.0;
+    const RIGHT: f64 = 310.0;
     const HEIGHT: f64 = 560.0;
     const BOTTOM: f64 = 56.0;
     let mut xs: Vec<f64> = lines.iter().flat_map(|line| &line.points).map(|&(x, _)| x).collect();
@@ -111,7 +111,7 @@ pub fn lines(title: &str, below: &str, lines: &[Line]) -> String {
 
 /// Draws bars beneath each other on a linear axis from 0, each with `say` of its parts at its end.
 pub fn bars(title: &str, bars: &[Bar], say: impl Fn(&[f64]) -> String) -> String {
-    const LEFT: f64 = 270.0;
+    const LEFT: f64 = 290.0;
     const RIGHT: f64 = 150.0;
     const STEP: f64 = 24.0;
     let sum = |bar: &Bar| bar.parts.iter().sum::<f64>();

@@ -40,7 +40,7 @@ impl Report {
                 .collect(),
         };
         let title = format!(
-            "Deliveries a second of server CPU: {} subscribers, {} bytes",
+            "Deliveries in a second of server CPU: {} subscribers, {} bytes",
             number(self.connections as f64),
             self.bytes
         );
@@ -48,14 +48,15 @@ impl Report {
         plot::lines(&title, "events in flight", &lines)
     }
 
-    /// Memory of an idle connection, a bar a server, the least first.
+    /// Memory of an idle connection, a bar a server, the least of its own first.
     pub(crate) fn memory_plot(&self) -> String {
         let bar = |measured: &Measured| {
-            let parts = vec![memory(measured)?, kernel(measured).unwrap_or(0.0)];
-            Some(Bar { name: measured.title.clone(), of: of(measured), parts })
+            let parts = [memory(measured), kernel(measured)].into_iter().flatten().collect();
+            Bar { name: measured.title.clone(), of: of(measured), parts }
         };
-        let mut bars: Vec<Bar> = self.measured.iter().filter_map(bar).collect();
-        bars.sort_by(|a, b| a.parts.iter().sum::<f64>().total_cmp(&b.parts.iter().sum()));
+        let mut all: Vec<_> = self.measured.iter().filter_map(|it| Some((memory(it)?, bar(it)))).collect();
+        all.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let bars: Vec<Bar> = all.into_iter().map(|(_, bar)| bar).collect();
         plot::bars(
             "Memory of an idle connection: the server's own, and the kernel's (pale)",
             &bars,
