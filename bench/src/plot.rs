@@ -52,7 +52,8 @@ text{font:12px system-ui,sans-serif;fill:#1f2328}.title{font-size:16px;font-weig
 .c0{stroke:#0969da}.c1{stroke:#bc4c00}.c2{stroke:#1a7f37}.c3{stroke:#8250df}.c4{stroke:#bf3989}
 .c5{stroke:#9a6700}.c6{stroke:#0f7f8c}.c7{stroke:#cf222e}.c8{stroke:#57606a}
 .b0{fill:#0969da}.b1{fill:#818b98}.b2{fill:#bc4c00}.rest{fill-opacity:.35}
-@media (prefers-color-scheme:dark){text{fill:#f0f6fc}.soft{fill:#9198a1}.back{fill:#0d1117}.grid{stroke:#3d444d}
+@media (prefers-color-scheme:dark){text{fill:#f0f6fc}.soft{fill:#9198a1}.back{fill:#0d1117}
+.grid{stroke:#3d444d}
 .c0{stroke:#4493f8}.c1{stroke:#f0883e}.c2{stroke:#3fb950}.c3{stroke:#ab7df8}.c4{stroke:#f778ba}
 .c5{stroke:#d29922}.c6{stroke:#39c5cf}.c7{stroke:#f85149}.c8{stroke:#9198a1}
 .b0{fill:#4493f8}.b2{fill:#f0883e}}

@@ -5,9 +5,9 @@
 //! cargo run --release -p stentor-bench --bin compare
 //! ```
 //!
-//! Installs and builds what is missing first. Then it moves into a network of its own, so that nothing that it
-//! sends can reach another machine. Rounds go over all servers in turn: what the machine does meanwhile falls on
-//! all of them.
+//! Installs and builds what is missing first. Then it moves into a network of its own, so that nothing that
+//! it sends can reach another machine. Rounds go over all servers in turn: what the machine does meanwhile
+//! falls on all of them.
 
 mod measure;
 mod report;

@@ -78,20 +78,19 @@ fn memory(measured: &Measured) -> Option<f64> {
 }
 
 fn kernel(measured: &Measured) -> Option<f64> {
-    measured.median(|round| round.connected.as_ref()?.kernel)
+    measured.median_of_known(|round| round.connected.as_ref()?.kernel)
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rounds = self.measured.iter().map(|measured| measured.rounds.len()).max().unwrap_or(0);
         writeln!(f, "{}\n", self.machine)?;
+        let command = self.command.join(" ");
+        writeln!(f, "`cargo run --release -p stentor-bench --bin compare -- {command}`\n")?;
+        let (connections, bytes) = (self.connections, self.bytes);
         writeln!(
             f,
-            "`cargo run --release -p stentor-bench --bin compare -- {}`: {} subscribers of one topic, events of {} \
-             bytes, median of {rounds}.\n",
-            self.command.join(" "),
-            self.connections,
-            self.bytes
+            "{connections} subscribers of one topic, events of {bytes} bytes, median of {rounds}.\n"
         )?;
         writeln!(
             f,

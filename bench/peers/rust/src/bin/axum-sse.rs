@@ -1,5 +1,5 @@
-//! Server-Sent Events with axum, as its documentation shows them: a stream of a broadcast channel. An event is
-//! encoded once, and cloned for each subscriber.
+//! Server-Sent Events with axum, as its documentation shows them: a stream of a broadcast channel. An event
+//! is encoded once, and cloned for each subscriber.
 
 use std::convert::Infallible;
 use std::io;

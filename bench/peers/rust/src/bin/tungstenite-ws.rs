@@ -1,5 +1,5 @@
-//! WebSockets with tokio-tungstenite: a task a connection, and a broadcast channel. A message is made once, and
-//! its bytes are shared; what waits for a subscriber goes out in one write.
+//! WebSockets with tokio-tungstenite: a task a connection, and a broadcast channel. A message is made once,
+//! and its bytes are shared; what waits for a subscriber goes out in one write.
 
 use std::io;
 
