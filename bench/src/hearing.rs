@@ -17,15 +17,15 @@ pub(crate) struct Ear {
     pub(crate) topic: u32,
     /// Number of the event that it must get next; 0 if any will do.
     pub(crate) next: u32,
-    /// Offset of its place in the log.
-    pub(crate) offset: u64,
+    /// Offset of its place in the log, once it was told one.
+    offset: Option<u64>,
     decoder: Decoder,
 }
 
 impl Ear {
     /// An ear that has heard nothing, and expects the first event of its topic.
     pub(crate) fn new(topic: u32) -> Self {
-        Self { topic, next: 1, offset: 0, decoder: Decoder::default() }
+        Self { topic, next: 1, offset: None, decoder: Decoder::default() }
     }
 
     /// Its connection begins anew.
@@ -114,9 +114,9 @@ impl Hearing {
         self.arrived[topic as usize]
     }
 
-    /// A subscriber's cursor.
-    pub(crate) fn cursor(&self, ear: &Ear) -> String {
-        format!("{}-{}", self.epoch, ear.offset)
+    /// A subscriber's cursor, if it has one.
+    pub(crate) fn cursor(&self, ear: &Ear) -> Option<String> {
+        Some(format!("{}-{}", self.epoch, ear.offset?))
     }
 
     /// Takes a piece of a subscriber's stream.
@@ -144,7 +144,7 @@ impl Hearing {
                         *epoch = String::from_utf8_lossy(&cursor[..hyphen]).into_owned();
                     }
                     let digit = |value, digit: &u8| value * 10 + u64::from(digit.wrapping_sub(b'0'));
-                    *offset = cursor[hyphen + 1..].iter().fold(0, digit);
+                    *offset = Some(cursor[hyphen + 1..].iter().fold(0, digit));
                 }
             }
             Found::Answer => asked.answers = asked.answers.saturating_add(1),

@@ -29,6 +29,20 @@ impl Judgement {
         self.lost + self.doubled + self.foreign + self.malformed + self.gaps + self.ended == 0
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            lost: self.lost + other.lost,
+            doubled: self.doubled + other.doubled,
+            foreign: self.foreign + other.foreign,
+            malformed: self.malformed + other.malformed,
+            gaps: self.gaps + other.gaps,
+            ended: self.ended + other.ended,
+        }
+    }
+
     /// Takes one event at one subscriber: `next` is the number that it must have, 0 if any will do.
     pub(crate) fn event(&mut self, next: &mut u32, topic: u32, text: &[u8]) -> Option<Payload> {
         let Some(payload) = Payload::decode(text).filter(|payload| payload.topic == topic) else {

@@ -252,8 +252,9 @@ impl<'a> Ghosts<'a> {
             }
             if asked.again
                 && let Some(again) = &how.again
+                && let Some(cursor) = hearing.cursor(&ghost.ear)
             {
-                reply.extend(again(&matcher(ghost.ear.topic), &hearing.cursor(&ghost.ear)));
+                reply.extend(again(&matcher(ghost.ear.topic), &cursor));
             }
             if asked.is_over || is_end {
                 match ghost.state {
@@ -291,10 +292,9 @@ impl<'a> Ghosts<'a> {
                 continue;
             }
             let topic = (self.matcher)(ghost.ear.topic);
-            let parts: VecDeque<Vec<u8>> = match &self.how.again {
-                Some(again) if resumes && ghost.ear.offset > 0 => {
-                    VecDeque::from([again(&topic, &self.hearing.cursor(&ghost.ear))])
-                }
+            let cursor = self.hearing.cursor(&ghost.ear).filter(|_| resumes);
+            let parts: VecDeque<Vec<u8>> = match (&self.how.again, cursor) {
+                (Some(again), Some(cursor)) => VecDeque::from([again(&topic, &cursor)]),
                 _ => (self.how.opening)(&topic).into(),
             };
             ghost.ear.reconnect();

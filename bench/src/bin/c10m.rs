@@ -1,0 +1,370 @@
+//! `c10m`: millions of real connections to a real server, on one machine, in a network of their own.
+
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use stentor_bench::c10m::crowd::Cast;
+use stentor_bench::c10m::report::{Report, compare};
+use stentor_bench::c10m::run::{Run, Settings};
+use stentor_bench::c10m::{doctor, guard, html, scenario, settings};
+use stentor_bench::floor::{self, Kind};
+use stentor_bench::ghost::{Impairments, Leaving, Options, Pair};
+use stentor_bench::judge::Judgement;
+use stentor_bench::machine::Machine;
+use stentor_bench::target::{Target, Wire};
+use stentor_bench::{network, stentor};
+
+/// Holds millions of real connections to a push server, on one machine, and measures what it does with them.
+///
+/// Everything happens in a network namespace of its own, which ends with the run. `c10m doctor` says what this
+/// machine allows; `--plan` says what a run would set and need.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Connect, hold, be silent: memory and processor time of a connection.
+    Idle {
+        #[command(flatten)]
+        common: Common,
+        /// Seconds to hold them; heartbeats come every 25.
+        #[arg(long, default_value_t = 30)]
+        hold: u64,
+    },
+    /// Events to everybody, one after the other.
+    Fanout {
+        #[command(flatten)]
+        common: Common,
+        /// Events to each topic.
+        #[arg(long, default_value_t = 5)]
+        events: u32,
+        /// Topics that the subscribers are dealt out to.
+        #[arg(long, default_value_t = 1)]
+        topics: u32,
+    },
+    /// Every subscriber gets an event a minute, spread evenly.
+    Steady {
+        #[command(flatten)]
+        common: Common,
+        /// Subscribers of a topic.
+        #[arg(long, default_value_t = 10)]
+        subscribers: u32,
+        /// Seconds in which each subscriber gets one event.
+        #[arg(long, default_value_t = 60)]
+        period: u64,
+        /// Seconds that it goes on.
+        #[arg(long, default_value_t = 60)]
+        duration: u64,
+    },
+    /// Everybody drops and comes back with cursors, while publishing goes on.
+    Storm {
+        #[command(flatten)]
+        common: Common,
+        /// Share that drops, 0 to 1.
+        #[arg(long, default_value_t = 1.0)]
+        share: f64,
+        /// Without a word: no FIN, no RST.
+        #[arg(long)]
+        vanish: bool,
+        /// Publishes a second meanwhile.
+        #[arg(long, default_value_t = 20.0)]
+        rate: f64,
+        /// Subscribers of a topic.
+        #[arg(long, default_value_t = 1_000)]
+        subscribers: u32,
+    },
+    /// A share stops reading while events go to everybody.
+    Slow {
+        #[command(flatten)]
+        common: Common,
+        /// Share that stops, 0 to 1.
+        #[arg(long, default_value_t = 0.1)]
+        share: f64,
+        /// Events before, and after.
+        #[arg(long, default_value_t = 5)]
+        events: u32,
+    },
+    /// Some leave and others join at a rate, while publishing goes on.
+    Churn {
+        #[command(flatten)]
+        common: Common,
+        /// Subscribers that leave and join in a second.
+        #[arg(long, default_value_t = 10_000.0)]
+        rate: f64,
+        /// Seconds that it goes on.
+        #[arg(long, default_value_t = 20)]
+        duration: u64,
+        /// Subscribers of a topic.
+        #[arg(long, default_value_t = 1_000)]
+        subscribers: u32,
+    },
+    /// Grow until memory or waiting ends it: how many does this machine hold?
+    Ramp {
+        #[command(flatten)]
+        common: Common,
+        /// Connections a step.
+        #[arg(long, default_value_t = 100_000)]
+        step: usize,
+    },
+    /// Says what this machine allows, and how to allow more. Puts back what a run that was killed has left.
+    Doctor {
+        /// Connections that are wanted.
+        #[arg(long, default_value_t = 1_000_000)]
+        connections: usize,
+    },
+    /// Two runs beside each other.
+    Compare {
+        /// What `--json` wrote.
+        a: PathBuf,
+        /// What `--json` wrote.
+        b: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+struct Common {
+    /// Subscribers in all, the control group among them.
+    #[arg(long, short = 'n', default_value_t = 1_000_000)]
+    connections: usize,
+    /// What the subscribers speak.
+    #[arg(long, value_enum, default_value_t = Transport::Sse)]
+    transport: Transport,
+    /// What the subscribers are.
+    #[arg(long, value_enum, default_value_t = Client::Ghost)]
+    client: Client,
+    /// Kernel sockets beside the ghosts.
+    #[arg(long, default_value_t = 2_000)]
+    control: usize,
+    /// The server: `stentor`, or `ring` for the barest loop that does the same.
+    #[arg(long, value_enum, default_value_t = Server::Stentor)]
+    target: Server,
+    /// Shards of the server; it is bound to one core.
+    #[arg(long, default_value_t = 1)]
+    shards: usize,
+    /// A key of the server's, as its `--set` takes it.
+    #[arg(long)]
+    set: Vec<String>,
+    /// Bytes of an event's data.
+    #[arg(long, default_value_t = 512)]
+    event_bytes: usize,
+    /// MiB of the packet ring; 0 for what a burst to everybody needs, up to 1,024.
+    #[arg(long, default_value_t = 0)]
+    ring_mb: usize,
+    /// Milliseconds that the ghosts' acknowledgements wait; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    delayed_ack: u32,
+    /// Milliseconds that a packet takes to the ghosts, and from them.
+    #[arg(long, default_value_t = 0)]
+    delay: u32,
+    /// Share of the ghosts' packets that are lost, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    loss: f64,
+    /// Share of the ghosts' packets that come late, 0 to 1; with `--delay`.
+    #[arg(long, default_value_t = 0.0)]
+    reorder: f64,
+    /// MiB of memory that are left to the machine.
+    #[arg(long, default_value_t = guard::LEFT >> 20)]
+    memory_left: u64,
+    /// Seconds after which the run ends, done or not.
+    #[arg(long, default_value_t = 900)]
+    time: u64,
+    /// Where the report goes, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Where the report goes, as a page.
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Only say what would be set, and how much memory it would need.
+    #[arg(long)]
+    plan: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    Sse,
+    Websocket,
+    Stream,
+    LongPoll,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Client {
+    /// A TCP of the harness's own, for millions: needs root or user namespaces.
+    Ghost,
+    /// Kernel sockets: twice the memory.
+    Kernel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Server {
+    Stentor,
+    Ring,
+}
+
+fn main() -> ExitCode {
+    floor::serve_if_asked();
+    match act(&Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("c10m: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: &Command) -> io::Result<bool> {
+    let (name, common, topics): (_, _, Box<dyn Fn(usize) -> u32>) = match command {
+        Command::Doctor { connections } => {
+            print!("{}", doctor::examine(*connections)?);
+            return Ok(true);
+        }
+        Command::Compare { a, b } => {
+            print!("{}", compare(&read(a)?, &read(b)?));
+            return Ok(true);
+        }
+        Command::Idle { common, .. } => ("idle", common, Box::new(|_| 1)),
+        Command::Fanout { common, topics, .. } => ("fanout", common, Box::new(|_| *topics)),
+        Command::Slow { common, .. } => ("slow", common, Box::new(|_| 1)),
+        Command::Ramp { common, .. } => ("ramp", common, Box::new(|_| 1)),
+        Command::Steady { common, subscribers, .. } => ("steady", common, dealt(*subscribers)),
+        Command::Storm { common, subscribers, .. } => ("storm", common, dealt(*subscribers)),
+        Command::Churn { common, subscribers, .. } => ("churn", common, dealt(*subscribers)),
+    };
+    if common.plan {
+        print!("{}", doctor::plan(common.connections, common.client == Client::Ghost, ring_bytes(common)));
+        return Ok(true);
+    }
+    let mut report = blank(name, common)?;
+    let outcome = measure(command, common, topics(common.connections), &mut report);
+    if let Err(error) = outcome {
+        report.failure = Some(error.to_string());
+    }
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+    print!("{}", report.text());
+    if let Some(path) = &common.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+    }
+    if let Some(path) = &common.html {
+        std::fs::write(path, html::page(&report))?;
+    }
+    Ok(report.is_good())
+}
+
+fn dealt(subscribers: u32) -> Box<dyn Fn(usize) -> u32> {
+    Box::new(move |connections| (connections as u32 / subscribers.max(1)).max(1))
+}
+
+fn read(path: &Path) -> io::Result<Report> {
+    let text = std::fs::read(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+fn ring_bytes(common: &Common) -> usize {
+    match common.ring_mb {
+        // One event to everybody: a frame with its place in a block is some 200 bytes and the data.
+        0 => (common.connections * (common.event_bytes + 300)).clamp(16 << 20, 1 << 30),
+        mb => mb << 20,
+    }
+}
+
+fn blank(name: &str, common: &Common) -> io::Result<Report> {
+    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    Ok(Report {
+        scenario: name.to_owned(),
+        command: format!("c10m {}", command.join(" ")),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: started.as_secs(),
+        machine: Machine::this().to_string(),
+        target: target(common)?.name,
+        honesty: Vec::new(),
+        client_limited: Vec::new(),
+        figures: Vec::new(),
+        samples: Vec::new(),
+        judgement: Judgement::default(),
+        failure: None,
+    })
+}
+
+fn target(common: &Common) -> io::Result<Target> {
+    let wire = match common.transport {
+        Transport::Sse => Wire::Sse,
+        Transport::Websocket => Wire::WebSocket,
+        Transport::Stream => Wire::Stream,
+        Transport::LongPoll => Wire::LongPoll,
+    };
+    Ok(match common.target {
+        Server::Ring => floor::target(Kind::Ring, wire, floor::this_program()?),
+        Server::Stentor => {
+            let mut set = vec!["limits.connections_per_address=10000000".to_owned()];
+            set.extend(common.set.iter().cloned());
+            let (shards, program) = (common.shards, stentor::program()?);
+            stentor::target(&stentor::Options { program, wire, shards, io_uring: true, set })
+        }
+    })
+}
+
+fn measure(command: &Command, common: &Common, topics: u32, report: &mut Report) -> io::Result<()> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    guard::check(common.memory_left << 20)?;
+    let _changed = settings::Changed::make(common.connections)?;
+    network::enter(common.connections)?;
+    let target = target(common)?;
+    let options = Options {
+        port: target.port,
+        count: 0,
+        ring_bytes: ring_bytes(common),
+        delayed_ack_ms: common.delayed_ack,
+        impairments: Impairments { delay_ms: common.delay, loss: common.loss, reordered: common.reorder },
+    };
+    let (pair, sockets) = match common.client {
+        Client::Ghost => (Some(Pair::make()?), common.control.min(common.connections)),
+        Client::Kernel => (None, common.connections),
+    };
+    let cast = Cast { ghosts: common.connections - sockets, sockets, topics };
+    let settings = Settings {
+        event_bytes: common.event_bytes,
+        memory_left: common.memory_left << 20,
+        time: Duration::from_secs(common.time),
+        is_quiet: false,
+        is_interrupted: interrupted,
+    };
+    let pair = pair.as_ref().map(|pair| (pair, &options));
+    let mut run = Run::start(&target, pair, cast, &settings, report)?;
+    let promise = common.target == Server::Stentor;
+    let outcome = match command {
+        Command::Idle { hold, .. } => scenario::idle(&mut run, Duration::from_secs(*hold), promise),
+        Command::Fanout { events, .. } => scenario::fanout(&mut run, *events),
+        Command::Steady { period, duration, .. } => {
+            scenario::steady(&mut run, Duration::from_secs(*period), Duration::from_secs(*duration))
+        }
+        Command::Storm { share, vanish, rate, .. } => {
+            let how = if *vanish { Leaving::Vanish } else { Leaving::Reset };
+            scenario::storm(&mut run, *share, how, *rate)
+        }
+        Command::Slow { share, events, .. } => scenario::slow(&mut run, *share, *events),
+        Command::Churn { rate, duration, .. } => {
+            scenario::churn(&mut run, *rate, Duration::from_secs(*duration))
+        }
+        Command::Ramp { step, .. } => scenario::ramp(&mut run, *step, Duration::from_secs(2)),
+        Command::Doctor { .. } | Command::Compare { .. } => Ok(()),
+    };
+    run.honesty();
+    outcome.and_then(|()| scenario::leave(&mut run))
+}
