@@ -100,7 +100,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "|---|---|---|---|---|---|---|---|---|---|")?;
         for measured in &self.measured {
-            row(f, measured)?;
+            row(f, measured, self.connections)?;
         }
         writeln!(f)?;
         for measured in &self.measured {
@@ -117,15 +117,18 @@ impl fmt::Display for Report {
     }
 }
 
-fn row(f: &mut fmt::Formatter<'_>, measured: &Measured) -> fmt::Result {
+fn row(f: &mut fmt::Formatter<'_>, measured: &Measured, connections: usize) -> fmt::Result {
     let shown = |value: Option<String>| value.unwrap_or_else(|| "failed".to_owned());
     let own = shown(memory(measured).map(bytes));
     let kernels = kernel(measured).map_or("unknown".to_owned(), bytes);
     let connects = measured.median(|round| Some(round.connected.as_ref()?.a_second));
     let cpu = measured.median(|round| Some(round.connected.as_ref()?.cpu));
+    let held = measured.rounds.iter().find_map(|round| Some(round.connected.as_ref()?.connections));
+    let held = held.filter(|&held| held < connections);
+    let fewer = held.map_or(String::new(), |held| format!(", {held} connections"));
     write!(
         f,
-        "| {} | {own}, {kernels} | {} | {} |",
+        "| {}{fewer} | {own}, {kernels} | {} | {} |",
         measured.title,
         shown(connects.map(number)),
         shown(cpu.map(|cpu| format!("{cpu:.1} us"))),
