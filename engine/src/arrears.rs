@@ -14,6 +14,9 @@ use crate::topic::Topic;
 /// Finished topics that one new topic makes forgotten: more than it adds, so they cannot pile up.
 const TIDIED_PER_TOPIC: usize = 2;
 
+/// Topics for which the table keeps room when it is nearly empty.
+const KEPT: usize = 1_024;
+
 /// How many events of one topic each shard was given and has not finished.
 #[derive(Debug)]
 pub(crate) struct Arrears {
@@ -104,9 +107,32 @@ impl ArrearsTable {
                 self.order.push_back(topic);
             }
         }
-        if self.order.is_empty() && self.order.capacity() > 1_024 {
-            self.order = VecDeque::new();
-            self.topics = HashMap::new();
+        if self.order.capacity() > KEPT && self.order.len() < self.order.capacity() / 8 {
+            self.order.shrink_to(self.order.len() * 2);
+            self.topics.shrink_to(self.order.len() * 2);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_many_topics_gives_its_room_back_though_one_stays() {
+        let mut table = ArrearsTable::new(1, Arc::default(), Arc::default());
+        let topic = |n: u32| Topic::new(&format!("own/{n}")).unwrap();
+        for n in 0..50_000 {
+            table.of(&topic(n)).begin(0);
+        }
+        assert_eq!((table.len(), table.most(&topic(7))), (50_000, 1));
+        for n in 1..50_000 {
+            table.of(&topic(n)).finish(0);
+        }
+        for _ in 0..60 {
+            table.tidy(1_024);
+        }
+        assert_eq!((table.len(), table.most(&topic(0))), (1, 1), "what is not finished stays");
+        assert!(table.topics.capacity() < 5_000 && table.order.capacity() < 5_000);
     }
 }

@@ -160,7 +160,8 @@ impl fmt::Debug for Engine {
     }
 }
 
-struct WakeEventFd(Arc<EventFd>);
+/// Wakes a shard by its eventfd.
+pub(crate) struct WakeEventFd(pub(crate) Arc<EventFd>);
 
 impl Wake for WakeEventFd {
     fn wake(&self) {
@@ -421,7 +422,9 @@ fn shard_thread(
         for listener in listeners {
             crate::socket::listen(std::rc::Rc::clone(&local), listener);
         }
-        let _ = ready.send(Ok(()));
+        // After those that listen have begun: who is told that the engine has started finds it complete.
+        let started = ready.clone();
+        monoio::spawn(async move { started.send(Ok(())) });
         if let Err(error) = run::run(local, receiver).await {
             panic!("shard {number} cannot wait for its sockets: {error}");
         }

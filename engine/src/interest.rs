@@ -3,10 +3,12 @@
 //! A matcher without a wildcard is one entry of a hash table; the others stand in a tree of segments. A topic
 //! is looked up by one hash, and by a walk down the tree if there is any wildcard at all.
 
-use std::hash::{BuildHasherDefault, DefaultHasher, Hash};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
+use crate::numbers::Numbers;
+use crate::pages::Pages;
 use crate::topic::Matcher;
 
 /// What stands under one matcher.
@@ -138,6 +140,9 @@ impl<S: Values> Node<S> {
                 self.star = None;
             } else {
                 self.literal.remove(segment);
+                if self.literal.len() < self.literal.capacity() / 8 {
+                    self.literal.shrink_to(self.literal.len() * 2);
+                }
             }
         }
     }
@@ -217,28 +222,133 @@ impl Values for Shards {
     }
 }
 
-/// Which shards have interest in which topics.
+/// A set of shards is that of this one shard; with [`WIDE`] it is a number into the sets of several.
+const WIDE: u32 = 1 << 31;
+
+/// Which shards have interest in which topics. A topic of one shard, of which there may be millions, costs 24
+/// bytes and an entry of a hash table, beside its name.
 #[derive(Debug, Default)]
-pub(crate) struct Interest(MatcherMap<Shards>);
+pub(crate) struct Interest {
+    hasher: DefaultHashBuilder,
+    /// Whole topics.
+    exact: Numbers,
+    topics: Pages<Option<Interested>, 1_024>,
+    wide: Pages<Shards, 1_024>,
+    wildcards: Node<Shards>,
+}
+
+/// Who has interest in one whole topic.
+#[derive(Debug)]
+struct Interested {
+    topic: Matcher,
+    /// A shard, or [`WIDE`] and a number.
+    shards: u32,
+}
+
+const _: () = assert!(size_of::<Option<Interested>>() <= 24, "a million topics pay for each byte");
 
 impl Interest {
     pub(crate) fn add(&mut self, shard: usize, matchers: &[Matcher]) {
         for matcher in matchers {
-            self.0.insert(matcher, shard);
+            if matcher.is_wildcard() {
+                self.wildcards.insert(matcher.as_str(), shard);
+            } else {
+                self.add_topic(shard, matcher);
+            }
         }
     }
 
     pub(crate) fn remove(&mut self, shard: usize, matchers: &[Matcher]) {
         for matcher in matchers {
-            self.0.remove(matcher, shard);
+            if matcher.is_wildcard() {
+                self.wildcards.remove(matcher.as_str(), shard);
+            } else {
+                self.remove_topic(shard, matcher);
+            }
         }
     }
 
     /// The shards with a matcher that names `topic`.
     pub(crate) fn shards(&self, topic: &str) -> Shards {
         let mut all = Shards::default();
-        self.0.visit(topic, |shards| all.union(*shards));
+        if let Some((_, interested)) = self.find(topic) {
+            all.union(self.shards_of(interested));
+        }
+        if !self.wildcards.is_empty() {
+            self.wildcards.visit(Some(topic), &mut |shards| all.union(*shards));
+        }
         all
+    }
+
+    fn find(&self, topic: &str) -> Option<(u32, &Interested)> {
+        let at = |number| self.topics.get(number)?.as_ref();
+        let is_it =
+            |number| at(number).is_some_and(|interested: &Interested| interested.topic.as_str() == topic);
+        let number = self.exact.find(self.hasher.hash_one(topic), is_it)?;
+        at(number).map(|interested| (number, interested))
+    }
+
+    fn shards_of(&self, interested: &Interested) -> Shards {
+        if interested.shards & WIDE != 0 {
+            return self.wide.get(interested.shards & !WIDE).copied().unwrap_or_default();
+        }
+        let mut shards = Shards::default();
+        shards.insert(interested.shards as usize);
+        shards
+    }
+
+    fn add_topic(&mut self, shard: usize, topic: &Matcher) {
+        let Some((number, interested)) = self.find(topic.as_str()) else {
+            let number = self.topics.take(|| None);
+            if let Some(place) = self.topics.get_mut(number) {
+                *place = Some(Interested { topic: topic.clone(), shards: shard as u32 });
+            }
+            self.exact.insert(self.hasher.hash_one(topic.as_str()), number);
+            return;
+        };
+        let mut shards = self.shards_of(interested);
+        shards.insert(shard);
+        self.put(number, shards);
+    }
+
+    fn remove_topic(&mut self, shard: usize, topic: &Matcher) {
+        let Some((number, interested)) = self.find(topic.as_str()) else { return };
+        let mut shards = self.shards_of(interested);
+        shards.remove(shard);
+        self.put(number, shards);
+        if shards.is_empty() {
+            self.exact.remove(self.hasher.hash_one(topic.as_str()), |n| n == number);
+            if let Some(place) = self.topics.get_mut(number) {
+                *place = None;
+            }
+            self.topics.give_back(number);
+        }
+    }
+
+    /// Has `number` be of these shards.
+    fn put(&mut self, number: u32, shards: Shards) {
+        let Some(Some(interested)) = self.topics.get_mut(number) else { return };
+        let was_wide = interested.shards & WIDE != 0;
+        let place = interested.shards & !WIDE;
+        if shards.len() > 1 {
+            let place = if was_wide { place } else { self.wide.take(Shards::default) };
+            interested.shards = WIDE | place;
+            if let Some(wide) = self.wide.get_mut(place) {
+                *wide = shards;
+            }
+            return;
+        }
+        if let Some(only) = shards.iter().next() {
+            interested.shards = only as u32;
+        }
+        if was_wide {
+            self.wide.give_back(place);
+        }
+    }
+
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.wildcards.is_empty() && self.exact.len() + self.topics.used() + self.wide.used() == 0
     }
 }
 
@@ -270,6 +380,11 @@ impl<V: Copy + Eq + Hash> MatcherIndex<V> {
         self.0.visit(topic, |values| values.append_to(found));
     }
 
+    /// Whether any value stands under a wildcard.
+    pub(crate) fn has_wildcards(&self) -> bool {
+        !self.0.wildcards.is_empty()
+    }
+
     /// Whether any value stands under `matcher`.
     pub(crate) fn contains(&self, matcher: &Matcher) -> bool {
         if matcher.is_wildcard() {
@@ -289,7 +404,7 @@ type Hashed<V> = HashSet<V, BuildHasherDefault<DefaultHasher>>;
 
 /// Values, the first without an allocation.
 #[derive(Debug, Default)]
-enum Few<V> {
+pub(crate) enum Few<V> {
     #[default]
     None,
     One(V),
@@ -302,7 +417,7 @@ const _: () =
     assert!(size_of::<Few<u32>>() <= 16, "a million topics of one subscriber each pay for each byte");
 
 impl<V: Copy> Few<V> {
-    fn append_to(&self, found: &mut Vec<V>) {
+    pub(crate) fn append_to(&self, found: &mut Vec<V>) {
         match self {
             Self::None => {}
             Self::One(value) => found.push(*value),
@@ -351,6 +466,9 @@ impl<V: Copy + Eq + Hash> Values for Few<V> {
                 // time.
                 if values.len() <= LISTED_MAX / 2 {
                     *self = Self::Listed(Box::new(values.drain().collect()));
+                } else if values.len() < values.capacity() / 8 {
+                    let keep = values.len() * 2;
+                    values.shrink_to(keep);
                 }
             }
         }
@@ -453,7 +571,7 @@ mod tests {
         interest.remove(127, &[matcher("a"), matcher("b")]);
         assert_eq!(shards(&interest, "a"), [0]);
         interest.remove(0, &[matcher("a"), matcher("a/*")]);
-        assert!(interest.0.is_empty());
+        assert!(interest.is_empty());
     }
 
     #[test]

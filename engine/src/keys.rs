@@ -19,6 +19,9 @@ const KEPT_MS: u64 = 5 * 60 * 1_000;
 /// oldest goes early, so that nobody can shut other publishers out by using up keys.
 const KEYS_MAX: usize = 1 << 18;
 
+/// Keys for which the table keeps room when it is nearly empty.
+const KEPT: usize = 1_024;
+
 /// Old keys that one use of the table forgets: more than it adds.
 const FORGOTTEN_PER_USE: usize = 4;
 
@@ -119,8 +122,9 @@ impl Keys {
         if self.used.get(&key).is_some_and(|entry| entry.time_ms == time_ms) {
             self.used.remove(&key);
         }
-        if self.order.is_empty() {
-            *self = Self::default();
+        if self.order.capacity() > KEPT && self.order.len() < self.order.capacity() / 8 {
+            self.order.shrink_to(self.order.len() * 2);
+            self.used.shrink_to(self.order.len() * 2);
         }
     }
 }
@@ -183,5 +187,19 @@ mod tests {
         assert_eq!((keys.used.len(), keys.order.len()), (KEYS_MAX, KEYS_MAX));
         assert_eq!(keys.earlier(KeyedUse { key: (9, 0), events: 0 }, 1), None);
         assert!(keys.earlier(KeyedUse { key: (10, 0), events: 0 }, 1).is_some());
+    }
+
+    #[test]
+    fn a_table_that_was_full_gives_its_room_back_though_some_keys_come_still() {
+        let mut keys = Keys::default();
+        let mut record = |key: u64, now_ms| {
+            keys.record(KeyedUse { key: (key, 0), events: 0 }, RECORDED, now_ms);
+            keys.forget(now_ms, 1_000);
+            keys.used.capacity()
+        };
+        let full = (0..100_000).map(|key| record(key, 1)).max().unwrap();
+        assert!(full >= 100_000);
+        let after = (0..1_000).map(|key| record(1 << 32 | key, 2 + KEPT_MS)).last().unwrap();
+        assert!(after < 20_000, "{after}");
     }
 }

@@ -5,6 +5,9 @@
 
 mod app;
 mod arrears;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod channel;
 pub mod config;
 mod connection;
@@ -17,6 +20,8 @@ mod keys;
 mod listeners;
 mod log;
 mod metrics;
+mod numbers;
+mod pages;
 mod publish;
 mod receiver;
 mod room;

@@ -270,10 +270,12 @@ impl Sequencer {
         let mut looked_at = 0;
         while {
             let mut state = self.lock();
-            let now_ms = state.time_ms.max(now_ms);
-            let has_keys = state.keys.forget(now_ms, SWEPT_PER_HOLD);
-            let has_events = state.log.sweep(now_ms, SWEPT_PER_HOLD);
-            state.arrears.tidy(SWEPT_PER_HOLD);
+            let State { log, keys, interest, arrears, time_ms, .. } = &mut *state;
+            let now_ms = now_ms.max(*time_ms);
+            let has_keys = keys.forget(now_ms, SWEPT_PER_HOLD);
+            let has_interest = |topic: &str| interest.shards(topic) != Shards::default();
+            let has_events = log.sweep(now_ms, SWEPT_PER_HOLD, &has_interest);
+            arrears.tidy(SWEPT_PER_HOLD);
             looked_at += SWEPT_PER_HOLD;
             has_keys || has_events || looked_at < arrears_looked_at
         } {}

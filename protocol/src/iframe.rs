@@ -7,6 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::scan;
+
 /// To whom the page of a forever frame hands what it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Target<'a> {
@@ -204,7 +206,8 @@ const PARSE: &[u8] = b"JSON.parse(\"";
 pub fn encode_script(json: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(OPEN);
     // Any letter of the key may be spelled as an escape.
-    if json.contains("__proto__") || json.contains("\\u") {
+    let holds = |text: &[u8]| scan::find_text(json.as_bytes(), text).is_some();
+    if holds(b"__proto__") || holds(b"\\u") {
         out.extend_from_slice(PARSE);
         for part in json.split_inclusive(['"', '\\']) {
             let (plain, last) = part.split_at(part.len() - usize::from(part.ends_with(['"', '\\'])));
@@ -221,23 +224,33 @@ pub fn encode_script(json: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(CLOSE);
 }
 
+/// What U+2028 and U+2029 begin with in UTF-8, before 0xA8 and 0xA9.
+const SEPARATOR: [u8; 2] = [0xE2, 0x80];
+
 /// Raw line breaks stand between the tokens of a JSON text, where a space means the same.
 fn encode_escaped(json: &str, out: &mut Vec<u8>) {
-    let mut rest = json;
-    while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}', '\r', '\n']) {
-        out.extend_from_slice(&rest.as_bytes()[..at]);
-        let (escape, used): (&[u8], usize) = match rest.as_bytes()[at] {
-            b'<' => (b"\\u003c", 1),
-            b'>' => (b"\\u003e", 1),
-            b'&' => (b"\\u0026", 1),
-            b'\r' | b'\n' => (b" ", 1),
-            _ if rest[at..].starts_with('\u{2028}') => (b"\\u2028", 3),
-            _ => (b"\\u2029", 3),
+    let is_special = |byte: u8| {
+        let is_of_html = (byte == b'<') | (byte == b'>') | (byte == b'&');
+        is_of_html | (byte == b'\r') | (byte == b'\n') | (byte == SEPARATOR[0])
+    };
+    let mut rest = json.as_bytes();
+    while let Some(at) = scan::find(rest, is_special) {
+        let (plain, special) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let (escape, used): (&[u8], usize) = match special {
+            [b'<', ..] => (b"\\u003c", 1),
+            [b'>', ..] => (b"\\u003e", 1),
+            [b'&', ..] => (b"\\u0026", 1),
+            [b'\r' | b'\n', ..] => (b" ", 1),
+            [a, b, 0xA8, ..] if [*a, *b] == SEPARATOR => (b"\\u2028", 3),
+            [a, b, 0xA9, ..] if [*a, *b] == SEPARATOR => (b"\\u2029", 3),
+            // Another character that begins with the same byte.
+            _ => (&special[..1], 1),
         };
         out.extend_from_slice(escape);
-        rest = &rest[at + used..];
+        rest = &special[used..];
     }
-    out.extend_from_slice(rest.as_bytes());
+    out.extend_from_slice(rest);
 }
 
 /// Reads the items of a forever frame, cut at any byte: finds the script elements that call `e`, and passes
@@ -247,15 +260,13 @@ pub struct Decoder {
     /// What may be a part of a script element: begins with a prefix of `<script>e(`, and is no longer than
     /// `bytes_max`.
     kept: Vec<u8>,
-    /// How much of `kept` was searched for the end of the element.
-    searched: usize,
     bytes_max: usize,
 }
 
 impl Decoder {
     /// A decoder for script elements of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { kept: Vec::new(), searched: 0, bytes_max }
+        Self { kept: Vec::new(), bytes_max }
     }
 
     /// Reads from the front of `bytes` up to the end of the next item, and gives the JSON text that it was
@@ -269,24 +280,18 @@ impl Decoder {
                 self.handle_outside(bytes);
                 continue;
             }
-            // The element ends with its first `</script>`; what was searched before may hold a part of that.
-            let from = self.searched.saturating_sub(CLOSE.len());
-            let taken = bytes.len().min(self.bytes_max.saturating_sub(self.kept.len()));
-            if taken == 0 {
+            // An element has one line break, its last byte, so that is where its end is looked for.
+            let room = self.bytes_max.saturating_sub(self.kept.len());
+            let within = bytes.get(..room).unwrap_or(bytes);
+            if within.is_empty() {
                 return Err(DecodeError::TooLong { bytes_max: self.bytes_max });
             }
-            self.kept.extend_from_slice(&bytes[..taken]);
-            let Some(at) = find(&self.kept[from..], CLOSE) else {
-                self.searched = self.kept.len();
-                *bytes = &bytes[taken..];
-                continue;
-            };
-            let end = from + at;
-            let beyond = self.kept.len() - (end + CLOSE.len());
-            *bytes = &bytes[taken - beyond..];
-            let json = argument(&self.kept[OPEN.len()..end]);
+            let taken = scan::find(within, |byte| byte == b'\n').map_or(within.len(), |at| at + 1);
+            self.kept.extend_from_slice(&within[..taken]);
+            *bytes = &bytes[taken..];
+            let Some(element) = self.kept.strip_suffix(CLOSE) else { continue };
+            let json = argument(element.get(OPEN.len()..).unwrap_or_default());
             self.kept.clear();
-            self.searched = 0;
             return json.map(Some);
         }
         Ok(None)
@@ -303,21 +308,8 @@ impl Decoder {
                 self.kept.push(byte);
             }
         }
-        self.searched = self.kept.len();
         *bytes = rest;
     }
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    let first = *wanted.first()?;
-    let mut from = 0;
-    while let Some(at) = bytes[from..].iter().position(|&byte| byte == first) {
-        if bytes[from + at..].starts_with(wanted) {
-            return Some(from + at);
-        }
-        from += at + 1;
-    }
-    None
 }
 
 fn argument(bytes: &[u8]) -> Result<String, DecodeError> {
@@ -350,7 +342,7 @@ fn argument(bytes: &[u8]) -> Result<String, DecodeError> {
 fn unescape(text: &str) -> String {
     let mut json = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("\\u") {
+    while let Some(at) = scan::find_text(rest.as_bytes(), b"\\u") {
         json.push_str(&rest[..at]);
         rest = &rest[at..];
         let escaped = match rest.get(2..6) {
@@ -520,6 +512,7 @@ mod tests {
             ("{\"a\":\r\n-->1}", "{\"a\":  --\\u003e1}"),
             ("\"\\\\<\"", "\"\\\\\\u003c\""),
             ("\"\u{2027}\u{202a}é\"", "\"\u{2027}\u{202a}é\""),
+            ("\"€ … \u{2028}“x€\u{2028}\"", "\"€ … \\u2028“x€\\u2028\""),
             ("{\"__proto__\":\"\\\"<\"}", "JSON.parse(\"{\\\"__proto__\\\":\\\"\\\\\\\"\\u003c\\\"}\")"),
             ("\"\\u005f\"", "JSON.parse(\"\\\"\\\\u005f\\\"\")"),
         ] {

@@ -10,5 +10,6 @@ extern crate alloc;
 pub mod h1;
 pub mod iframe;
 pub mod ndjson;
+mod scan;
 pub mod sse;
 pub mod ws;

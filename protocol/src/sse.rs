@@ -5,6 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::scan;
+
 /// One event to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Event<'a> {
@@ -83,7 +85,7 @@ fn check(field: &'static str, value: Option<&str>) -> Result<(), EncodeError> {
 }
 
 fn line_end(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&byte| byte == b'\n' || byte == b'\r')
+    scan::find(bytes, |byte| (byte == b'\n') | (byte == b'\r'))
 }
 
 /// Appends the reconnection time, in milliseconds; takes effect as soon as it is read.
@@ -300,7 +302,11 @@ impl Decoder {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    // What is valid is seen to be so many bytes at a time; what is not, is mended one by one.
+    match core::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 /// Why a stream is not read any further.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use stentor_bench::figure::median;
 use stentor_bench::floor::{self, Kind};
 use stentor_bench::machine::Machine;
 use stentor_bench::network;
@@ -54,7 +55,6 @@ fn main() -> ExitCode {
 /// Prints a line for each floor; false if any has failed.
 fn measure(options: &Options) -> io::Result<bool> {
     let Options { connections, bytes, seconds, runs, .. } = *options;
-    network::enter(2 * connections)?;
     println!("{}", Machine::this());
     println!(
         "{connections} subscribers, {bytes} bytes an event, {seconds} s a figure, median of {runs} runs"
@@ -88,13 +88,16 @@ fn measure_one(target: &Target, options: &Options) -> io::Result<String> {
     let mut connects = Vec::new();
     let mut deliveries = vec![Vec::new(); IN_FLIGHT.len()];
     for _ in 0..options.runs.max(1) {
+        // Nothing of the run before is left in a new one.
+        network::enter(connections)?;
         let (mut site, connected) = Site::open(target, connections, 1, options.bytes)?;
         connects.push(connected);
         for (figures, in_flight) in deliveries.iter_mut().zip(IN_FLIGHT) {
             figures.push(site.deliver(in_flight, Duration::from_secs_f64(options.seconds))?.a_cpu_second);
         }
+        site.close()?;
     }
-    let of = |figure: fn(&Connected) -> f64| median(connects.iter().map(figure).collect());
+    let of = |figure: fn(&Connected) -> f64| median(connects.iter().map(figure)).unwrap_or_default();
     let mut line = format!(
         "{:<26} {:>10.0} {:>8.2} us {:>7.0} B",
         target.name,
@@ -103,15 +106,10 @@ fn measure_one(target: &Target, options: &Options) -> io::Result<String> {
         of(|connected| connected.memory),
     );
     for figures in deliveries {
-        line += &format!(" {:>11.0}", median(figures));
+        line += &format!(" {:>11.0}", median(figures).unwrap_or_default());
     }
     if connections < options.connections {
         line += &format!("   ({connections} subscribers: it has a descriptor for each)");
     }
     Ok(line)
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }

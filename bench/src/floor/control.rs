@@ -165,11 +165,11 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(framer.frame_lines(b"first\nsecond\nthi", false, &mut out), 13);
         let text =
-            "21\r\ndata: first\nid: k3x9q0z1b7d4-1\n\n\r\n22\r\ndata: second\nid: k3x9q0z1b7d4-2\n\n\r\n";
+            "20\r\ndata: first\nid: k3x9q0z1b7d4-1\n\n\r\n21\r\ndata: second\nid: k3x9q0z1b7d4-2\n\n\r\n";
         assert_eq!(String::from_utf8(out).expect("it is text"), text);
         let mut out = Vec::new();
         assert_eq!(framer.frame_lines(b"third\nfourth\n", true, &mut out), 6);
-        assert_eq!(out, b"21\r\ndata: third\nid: k3x9q0z1b7d4-3\n\n\r\n");
+        assert_eq!(out, b"20\r\ndata: third\nid: k3x9q0z1b7d4-3\n\n\r\n");
     }
 
     #[test]

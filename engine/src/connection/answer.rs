@@ -118,8 +118,16 @@ impl From<Response> for Answer {
 
 /// `Date`, which an origin server with a clock sends (RFC 9110 §6.6.1), with its CRLF.
 pub(super) fn date_line() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("Date: {}\r\n", ImfFixdate::from_unix(now.as_secs()))
+    date_line_of(now_seconds())
+}
+
+/// The line of a second since 1970.
+pub(super) fn date_line_of(second: u64) -> String {
+    format!("Date: {}\r\n", ImfFixdate::from_unix(second))
+}
+
+pub(super) fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! What a request for a subscription asks for: its parameters and fields to values, each checked, each
 //! refused by its name. Knows no log and no connection, so it is a table to test.
 
-use std::collections::BTreeSet;
-
 use stentor_protocol::h1::conditional::{IfNoneMatch, if_none_match};
 use stentor_protocol::iframe::{Target, check_callback, check_origin};
 
@@ -226,20 +224,22 @@ fn cursor_of(field: &'static str, text: &str) -> Refusable<Cursor> {
 }
 
 fn matchers_of(request: &OwnedRequest, max: usize, may_be_none: bool) -> Refusable<Vec<Matcher>> {
-    let mut matchers = BTreeSet::new();
+    let mut matchers = Vec::new();
     let topics = request.query.iter().filter(|(name, _)| name == "topic");
     for (index, (_, text)) in topics.enumerate() {
         if index == max {
             let detail = format!("more than {max} topics");
             return Err(Box::new(Problem::parameter("topic", detail).limit(max as u64)));
         }
-        matchers.insert(Matcher::new(text)?);
+        matchers.push(Matcher::new(text)?);
     }
     if matchers.is_empty() && !may_be_none {
         let detail = "topic is missing; name at least one, as in ?topic=prices/eurusd";
         return Err(Box::new(Problem::parameter("topic", detail)));
     }
-    Ok(matchers.into_iter().collect())
+    matchers.sort_unstable();
+    matchers.dedup();
+    Ok(matchers)
 }
 
 fn number(request: &OwnedRequest, name: &'static str, min: u32, max: u32) -> Refusable<Option<u32>> {

@@ -1,6 +1,7 @@
 //! Who may ask across origins (WHATWG Fetch, "CORS protocol"), who may frame, and under which names a
 //! loopback listener may be asked at all.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use stentor_protocol::iframe::check_origin;
@@ -9,6 +10,9 @@ use super::request::OwnedRequest;
 use crate::config::Cors;
 use crate::error::Problem;
 use crate::metrics::Refused;
+
+/// Every answer depends on where its request comes from.
+const VARY: &str = "Vary: Origin\r\n";
 
 /// What scripts may read of an answer.
 const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Retry-After, Stentor-Cursor\r\n";
@@ -53,6 +57,14 @@ impl<'a> Standing<'a> {
         match self {
             Self::Foreign(origin) => Err(Box::new(foreign(origin, what))),
             Self::Unknown | Self::Own | Self::Listed(_) => Ok(()),
+        }
+    }
+
+    /// Header lines for any answer, `Vary` among them.
+    pub(super) fn all_lines(self, cors: &Cors) -> Cow<'static, str> {
+        match self {
+            Self::Listed(_) => Cow::Owned(VARY.to_owned() + &self.header_lines(cors)),
+            Self::Unknown | Self::Own | Self::Foreign(_) => Cow::Borrowed(VARY),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One connection's requests, one after the other: heads in, answers out, and how the connection goes on.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -225,10 +226,9 @@ impl Conversation {
         incoming.keeps_alive && !self.context.is_draining() && self.permit.is_some()
     }
 
-    pub(super) fn cors_lines(&self, incoming: &Incoming) -> String {
+    pub(super) fn cors_lines(&self, incoming: &Incoming) -> Cow<'static, str> {
         let cors = &self.context.config.cors;
-        let standing = Standing::of(cors, &incoming.request, incoming.authority.as_deref());
-        format!("Vary: Origin\r\n{}", standing.header_lines(cors))
+        Standing::of(cors, &incoming.request, incoming.authority.as_deref()).all_lines(cors)
     }
 
     /// Answers with a refusal. A body that is not read yet ends the connection, unless it is there whole and

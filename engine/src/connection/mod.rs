@@ -18,26 +18,31 @@ mod request;
 mod routes;
 mod serve;
 mod socket;
+mod stream_heads;
 mod subscribe;
 mod upgrade;
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use self::admission::{AdmissionError, Admissions, Permit, RawPermit};
 pub(crate) use self::deadlines::Deadlines;
 pub(crate) use self::request::OwnedRequest;
-pub(crate) use self::serve::{refuse, serve};
+pub(crate) use self::serve::{begin, refuse};
 use crate::app::{AnyApp, Grant};
 use crate::config::Config;
 use crate::cursor::{Cursor, Offset};
 use crate::metrics::Metrics;
 use crate::publish::Sequencer;
+use crate::sys::{SendOutcome, SocketId};
 use crate::topic::{Matcher, Topic};
 use crate::transport::{Format, Framing, Transport};
 
@@ -66,6 +71,8 @@ pub(crate) struct Local {
     sending: Cell<usize>,
     /// How old cursors are.
     heads: RefCell<poll::Heads>,
+    /// The heads of the streams that began in this second.
+    stream_heads: RefCell<stream_heads::StreamHeads>,
     /// The state of the jitter; 0 before the first use.
     jitter: Cell<u64>,
 }
@@ -91,7 +98,8 @@ impl Local {
 }
 
 impl Context {
-    fn is_draining(&self) -> bool {
+    /// Whether nothing new is let in any more.
+    pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
     }
 
@@ -111,14 +119,79 @@ impl Context {
     }
 }
 
+/// A connection's socket as it goes from hand to hand.
+pub(crate) enum Handle {
+    /// A descriptor of its own.
+    Open(OwnedFd),
+    /// It is still parked, in no slot: most requests are answered without taking it back.
+    Parked(Lent),
+}
+
+/// A parked socket that is in no slot while a request of it is served. Dropped, it is closed.
+pub(crate) struct Lent {
+    context: Rc<Context>,
+    /// None once somebody else has it.
+    socket: Option<SocketId>,
+}
+
+impl Lent {
+    pub(crate) fn new(context: Rc<Context>, socket: SocketId) -> Self {
+        Self { context, socket: Some(socket) }
+    }
+
+    /// The socket, for who puts it into a slot.
+    pub(crate) fn into_socket(mut self) -> Option<SocketId> {
+        self.socket.take()
+    }
+
+    /// Whether there may be something to receive.
+    fn may_be_readable(&self) -> bool {
+        self.socket.is_some_and(|socket| self.context.park.may_be_readable(socket))
+    }
+
+    /// Sends what fits at once; none if all of it did.
+    fn send(&self, bytes: &[u8]) -> Option<SendOutcome> {
+        self.socket.and_then(|socket| self.context.park.send(socket, bytes))
+    }
+
+    /// A descriptor instead.
+    ///
+    /// # Errors
+    /// The process is out of descriptors; the connection is reset then.
+    fn open(mut self) -> io::Result<OwnedFd> {
+        let socket = self.socket.take().ok_or(io::ErrorKind::NotConnected)?;
+        self.context.park.take_back(socket)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            self.context.park.close(socket);
+        }
+    }
+}
+
 /// The shard, as a task sees it. `subscribe` and `wait_for_request` take the connection away: the task ends.
 pub(crate) trait Park {
     /// Parks a connection as a subscriber. The shard sends `subscription.head` with the first bytes.
-    fn subscribe(&self, socket: OwnedFd, permit: Permit, subscription: Box<Subscription>);
+    fn subscribe(&self, socket: Handle, permit: Permit, subscription: Box<Subscription>);
 
-    /// Parks a connection that has no request. When bytes come, [`serve`] is called again; after
+    /// Parks a connection that has no request. When bytes come, [`begin`] is called again; after
     /// `timing.idle_seconds` it is closed.
-    fn wait_for_request(&self, socket: OwnedFd, permit: Permit);
+    fn wait_for_request(&self, socket: Handle, permit: Permit);
+
+    /// See [`Lent::may_be_readable`].
+    fn may_be_readable(&self, socket: SocketId) -> bool;
+
+    /// See [`Lent::send`].
+    fn send(&self, socket: SocketId, bytes: &[u8]) -> Option<SendOutcome>;
+
+    /// See [`Lent::open`].
+    fn take_back(&self, socket: SocketId) -> io::Result<OwnedFd>;
+
+    /// Closes a socket that is in no slot.
+    fn close(&self, socket: SocketId);
 
     /// Counts the subscribers of all shards whose matchers name `topic`.
     fn subscribers_of<'a>(&'a self, topic: &'a Topic) -> Pin<Box<dyn Future<Output = u64> + 'a>>;
@@ -134,7 +207,7 @@ pub(crate) struct Subscription {
     pub framing: Framing,
     /// Header lines of a long poll's answer that differ between requests (CORS, `Vary`), each with its CRLF;
     /// without `Date`. Empty for other transports, whose head is in `head`.
-    pub extra_head: Arc<str>,
+    pub extra_head: Cow<'static, str>,
     /// Most events of a long poll's answer.
     pub limit: u16,
     /// Bytes that are to be sent before anything else: the response head (and the head of an iframe's

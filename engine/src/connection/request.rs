@@ -1,5 +1,6 @@
 //! A request as it is kept beyond its bytes: for the embedder, and for later commands of a WebSocket.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use stentor_protocol::h1::RequestHead;
@@ -11,7 +12,7 @@ use crate::transport::Transport;
 /// The parts of a request head that [`crate::App`] sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OwnedRequest {
-    pub(crate) method: String,
+    pub(crate) method: Cow<'static, str>,
     /// Percent-decoded.
     pub(crate) path: String,
     pub(crate) query: Vec<(String, String)>,
@@ -28,7 +29,7 @@ impl OwnedRequest {
     ) -> Self {
         let own = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
         Self {
-            method: head.method.into(),
+            method: owned_method(head.method),
             path: path.into(),
             query,
             headers: head.fields.iter().map(own).collect(),
@@ -66,5 +67,14 @@ impl OwnedRequest {
             .iter()
             .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
+    }
+}
+
+/// The usual methods need no memory.
+fn owned_method(method: &str) -> Cow<'static, str> {
+    match method {
+        "GET" => Cow::Borrowed("GET"),
+        "POST" => Cow::Borrowed("POST"),
+        other => Cow::Owned(other.to_owned()),
     }
 }

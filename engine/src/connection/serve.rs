@@ -2,12 +2,13 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::task::{self, Waker};
 use std::time::Duration;
 
 use super::answer::Answer;
 use super::http1::{Conversation, Incoming, Next, NoHead};
 use super::socket::{Read, Socket};
-use super::{AdmissionError, Context, Permit, Subscription};
+use super::{AdmissionError, Context, Handle, Permit, Subscription};
 use crate::error::Problem;
 use crate::metrics::StatusClass;
 
@@ -19,7 +20,19 @@ const REFUSING: Duration = Duration::from_secs(1);
 
 /// Serves the requests of a connection until it is parked or over. `read` holds bytes that were read from it
 /// already: what came while it was parked, or after the request that it waited with.
-pub(crate) async fn serve(context: Rc<Context>, socket: OwnedFd, permit: Permit, read: Vec<u8>) {
+///
+/// A request that has come whole and waits for nothing is answered before this returns, which saves the
+/// making and the waking of a task. Whatever waits becomes a task.
+pub(crate) fn begin(context: Rc<Context>, socket: Handle, permit: Permit, read: Vec<u8>) {
+    let mut serving = Box::pin(serve(context, socket, permit, read));
+    // What is woken by then is looked at again at once: a new task is run without being woken.
+    let mut nobody = task::Context::from_waker(Waker::noop());
+    if serving.as_mut().poll(&mut nobody).is_pending() {
+        monoio::spawn(serving);
+    }
+}
+
+async fn serve(context: Rc<Context>, socket: Handle, permit: Permit, read: Vec<u8>) {
     let _task = Counted::new(&context);
     let is_new = read.is_empty();
     let mut conversation = Conversation::new(&context, socket, Some(permit), read);
@@ -50,7 +63,7 @@ pub(crate) async fn refuse(context: Rc<Context>, socket: OwnedFd, reason: Admiss
         return;
     }
     refusing.set(refusing.get() + 1);
-    let mut conversation = Conversation::new(&context, socket, None, Vec::new());
+    let mut conversation = Conversation::new(&context, Handle::Open(socket), None, Vec::new());
     let deadline = std::time::Instant::now() + REFUSING;
     match context.local.deadlines.within(deadline, conversation.next_head(REFUSING)).await {
         Ok(Ok(mut incoming)) => {
@@ -79,7 +92,7 @@ impl Drop for Counted<'_> {
 }
 
 impl Conversation {
-    fn new(context: &Rc<Context>, socket: OwnedFd, permit: Option<Permit>, read: Vec<u8>) -> Self {
+    fn new(context: &Rc<Context>, socket: Handle, permit: Option<Permit>, read: Vec<u8>) -> Self {
         let stalled = Duration::from_secs(context.config.timing.stalled_seconds.into());
         let deadlines = context.local.deadlines.clone();
         Self {

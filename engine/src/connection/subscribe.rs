@@ -1,9 +1,10 @@
 //! Subscribing: what is asked for, what the embedder admits, where in the log it begins; then the answer of a
 //! poll, or everything that the shard needs to know of the new subscriber.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use super::answer::date_line;
+use super::answer::{date_line, date_line_of, now_seconds};
 use super::asked::{Asked, OwnedTarget, wants_websocket};
 use super::cors::{self, Standing};
 use super::http1::{Conversation, Incoming, Next};
@@ -20,6 +21,9 @@ use crate::topic::Matcher;
 use crate::transport::{
     self, Answer, Encoding, Format, Framing, StreamHead, Transport, encode_answer, encode_not_modified,
 };
+
+/// Bytes that a head has as a rule, at most.
+const HEAD_BYTES: usize = 384;
 
 /// A subscription that the embedder has admitted, with its place in the log.
 struct Admitted {
@@ -130,15 +134,24 @@ impl Conversation {
             Some(_) => None,
             None => Some(context.sequencer.cursor(admitted.resolved.after)),
         };
-        let mut out = Vec::new();
         if let Some(handshake) = handshake {
+            let mut out = Vec::with_capacity(HEAD_BYTES);
             handshake.write_response(cursor, &mut out);
             return Ok(out);
         }
         let cors = &context.config.cors;
         let authority = incoming.authority.as_deref();
         let standing = Standing::of(cors, &incoming.request, authority);
-        let mut extra_head = date_line() + &standing.header_lines(cors);
+        let second = now_seconds();
+        let encoding = admitted.encoding();
+        let is_listed = matches!(standing, Standing::Listed(_));
+        // Then its bytes depend on the encoding and the time alone.
+        let is_shared = encoding.transport == Transport::Sse && !is_listed && !incoming.is_head();
+        if is_shared && let Some(head) = context.local.stream_heads.borrow().get(second, &encoding) {
+            return Ok(head);
+        }
+        let mut out = Vec::with_capacity(HEAD_BYTES);
+        let mut extra_head = date_line_of(second) + &standing.header_lines(cors);
         if admitted.asked.transport == Transport::Iframe {
             if let OwnedTarget::Origin(origin) = &admitted.asked.target {
                 cors::check_target(cors, authority, origin)?;
@@ -151,7 +164,10 @@ impl Conversation {
             is_head: incoming.is_head(),
             extra_head: &extra_head,
         };
-        transport::stream_head(&admitted.encoding(), &head, &mut out);
+        transport::stream_head(&encoding, &head, &mut out);
+        if is_shared {
+            context.local.stream_heads.borrow_mut().put(second, &encoding, &out);
+        }
         Ok(out)
     }
 
@@ -187,7 +203,7 @@ impl Conversation {
     /// Writes the answer of a poll to `out`; returns its status.
     fn encode_poll(&mut self, incoming: &Incoming, admitted: &Admitted, found: &Found) -> u16 {
         let context = self.context.clone();
-        let lines = date_line() + &self.cors_lines(incoming);
+        let lines = date_line() + &*self.cors_lines(incoming);
         let after = context.sequencer.cursor(admitted.resolved.after);
         let is_not_modified = admitted.asked.transport == Transport::Poll
             && poll::is_not_modified(found, after, &admitted.asked.tags, {
@@ -218,13 +234,14 @@ impl Conversation {
 
     fn subscription(&self, incoming: &Incoming, admitted: Admitted) -> Box<Subscription> {
         let Admitted { asked, grant, resolved, told, format, framing, .. } = admitted;
-        let extra_head = if asked.transport.is_poll() { self.cors_lines(incoming) } else { String::new() };
+        let extra_head =
+            if asked.transport.is_poll() { self.cors_lines(incoming) } else { Cow::Borrowed("") };
         Box::new(Subscription {
             matchers: grant.matchers.clone(),
             transport: asked.transport,
             format,
             framing,
-            extra_head: extra_head.into(),
+            extra_head,
             limit: asked.limit,
             head: Vec::new(),
             after: resolved.after,

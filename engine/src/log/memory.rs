@@ -5,14 +5,13 @@
 //! for all topics, where the oldest event goes first.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hashbrown::HashMap;
-
 use super::retention::{Dropped, MATCHES_MAX};
+use super::topics::{Events, Topics};
 use super::{Log, LogStatistics, Query, Read, TopicInfo};
 use crate::channel::LiveBytes;
 use crate::config::Retention;
@@ -23,6 +22,10 @@ use crate::topic::{Matcher, Topic};
 /// So many of the oldest events are looked at for a topic without interest, when one must be forgotten.
 const FORGET_EVENTS_MAX: usize = 256;
 
+/// Topics without events that are kept though nobody has interest in them, so that they answer exactly what
+/// they dropped. A million that had one event each do not stay for ever.
+const EMPTY_TOPICS_KEPT: usize = 16_384;
+
 /// Events older than the retention age that one append drops: more than it adds, so they cannot pile up.
 const AGED_PER_APPEND: usize = 4;
 
@@ -30,15 +33,16 @@ const AGED_PER_APPEND: usize = 4;
 #[derive(Debug)]
 pub(crate) struct MemoryLog {
     retention: Retention,
-    topics: HashMap<Topic, TopicLog>,
+    topics: Topics,
     all: All,
 }
 
 /// One topic's part of the log.
 #[derive(Debug)]
-struct TopicLog {
+pub(super) struct TopicLog {
+    pub(super) topic: Topic,
     /// Ascending.
-    events: VecDeque<Arc<Event>>,
+    events: Events,
     bytes: usize,
     /// The highest offset that it dropped; the watermark of when it was made, as long as it dropped none.
     dropped: Offset,
@@ -70,7 +74,7 @@ impl MemoryLog {
             events_dropped: 0,
             topics_forgotten: 0,
         };
-        Self { retention, topics: HashMap::new(), all }
+        Self { retention, topics: Topics::default(), all }
     }
 
     /// Bytes that count against the limit for all topics though no retention can free them: events that only
@@ -88,13 +92,25 @@ impl MemoryLog {
         }
     }
 
+    /// Forgets up to `topics_max` topics without events and interest, where there are very many; whether that
+    /// was not all.
+    fn forget_empty(&mut self, topics_max: usize, has_interest: &dyn Fn(&str) -> bool) -> bool {
+        for _ in 0..topics_max {
+            if self.all.dropped.empty_topics() <= EMPTY_TOPICS_KEPT {
+                return false;
+            }
+            let Some(topic) = self.all.dropped.next_unwanted(has_interest) else { return false };
+            self.forget(&topic);
+        }
+        true
+    }
+
     /// Makes a topic with its first event.
     fn append_first(&mut self, event: Arc<Event>) {
         let dropped = self.all.dropped.watermark();
-        let mut log = TopicLog { events: VecDeque::new(), bytes: 0, dropped };
-        let topic = event.topic().clone();
+        let mut log = TopicLog { topic: event.topic().clone(), events: Events::None, bytes: 0, dropped };
         log.append(event, &self.retention, &mut self.all);
-        self.topics.insert(topic, log);
+        self.topics.insert(log);
     }
 
     /// First a topic without events and interest, then one without interest, then one without events, then
@@ -109,12 +125,12 @@ impl MemoryLog {
     }
 
     fn forget(&mut self, topic: &Topic) {
-        let Some(log) = self.topics.remove(topic) else {
+        let Some(log) = self.topics.remove(topic.as_str()) else {
             debug_assert!(false, "topic {topic} was to be forgotten, and is not known");
             return;
         };
         self.all.dropped.forget(log.dropped, log.last());
-        for event in &log.events {
+        for event in log.events.from(0) {
             self.all.remove(event);
         }
         self.all.topics_forgotten += 1;
@@ -124,7 +140,7 @@ impl MemoryLog {
     fn drop_oldest(&mut self) -> bool {
         let Some((_, event)) = self.all.events.first_key_value() else { return false };
         let event = Arc::clone(event);
-        let Some(log) = self.topics.get_mut(event.topic()) else {
+        let Some(log) = self.topics.get_mut(event.topic().as_str()) else {
             debug_assert!(false, "an event of {} is retained, and the topic is not known", event.topic());
             return false;
         };
@@ -161,7 +177,7 @@ impl MemoryLog {
     fn read_topics(&self, matchers: &[Matcher], query: Query, found: &mut Found) {
         if let [only] = matchers {
             if let Some(log) = self.topics.get(only.as_str()) {
-                for event in log.events.range(log.position(query.after)..) {
+                for event in log.after(query.after) {
                     if !found.take(event) {
                         return;
                     }
@@ -172,7 +188,7 @@ impl MemoryLog {
         let mut parts: Vec<_> = matchers
             .iter()
             .filter_map(|matcher| self.topics.get(matcher.as_str()))
-            .map(|log| log.events.range(log.position(query.after)..))
+            .map(|log| log.after(query.after))
             .collect();
         let mut next: BinaryHeap<_> = parts
             .iter_mut()
@@ -234,13 +250,13 @@ impl MemoryLog {
 impl Log for MemoryLog {
     fn append(&mut self, event: Arc<Event>, has_interest: &dyn Fn(&str) -> bool) {
         let now_ms = event.time_ms();
-        if !self.topics.contains_key(event.topic()) {
+        if self.topics.get(event.topic().as_str()).is_none() {
             // Before the event stands among all: its topic, not yet known, must not be found there and
             // forgotten.
             self.make_room(has_interest);
         }
         self.all.insert(&event);
-        match self.topics.get_mut(event.topic()) {
+        match self.topics.get_mut(event.topic().as_str()) {
             Some(log) => log.append(event, &self.retention, &mut self.all),
             None => self.append_first(event),
         }
@@ -285,9 +301,10 @@ impl Log for MemoryLog {
         })
     }
 
-    fn sweep(&mut self, now_ms: u64, events_max: usize) -> bool {
+    fn sweep(&mut self, now_ms: u64, events_max: usize, has_interest: &dyn Fn(&str) -> bool) -> bool {
         self.keep_bytes();
-        self.keep_age(now_ms, events_max)
+        let has_aged = self.keep_age(now_ms, events_max);
+        self.forget_empty(events_max, has_interest) || has_aged
     }
 
     fn statistics(&self) -> LogStatistics {
@@ -325,9 +342,6 @@ impl TopicLog {
         self.dropped = event.offset;
         if self.events.is_empty() {
             all.dropped.emptied(event.topic(), event.offset);
-            self.events = VecDeque::new();
-        } else if self.events.capacity() > 8 && self.events.len() < self.events.capacity() / 4 {
-            self.events.shrink_to(self.events.len() * 2);
         }
     }
 
@@ -336,9 +350,9 @@ impl TopicLog {
         self.events.back().map_or(self.dropped, |event| event.offset)
     }
 
-    /// Of the first event beyond `after`.
-    fn position(&self, after: Offset) -> usize {
-        self.events.partition_point(|event| event.offset <= after)
+    /// The events beyond `after`.
+    fn after(&self, after: Offset) -> impl Iterator<Item = &Arc<Event>> {
+        self.events.from(self.events.count_while(|event| event.offset <= after))
     }
 }
 

@@ -77,6 +77,11 @@ impl Dropped {
         None
     }
 
+    /// Topics without events that may be without interest.
+    pub(super) fn empty_topics(&self) -> usize {
+        self.empty.len()
+    }
+
     /// A topic without events, whoever has interest in it.
     pub(super) fn next_empty(&self) -> Option<Topic> {
         self.wanted.values().next().or_else(|| self.empty.values().next()).cloned()

@@ -157,9 +157,9 @@ fn age_takes_events_of_silent_topics_and_their_last_one_too() {
     bench.publish("a");
     bench.time_ms = 5_000;
     bench.publish("b");
-    assert!(!bench.log.sweep(10_000, 100));
+    assert!(!bench.log.sweep(10_000, 100, &|_| false));
     assert_eq!(offsets(&bench.read(&["**"], 0, 2)), [1, 2], "ten seconds are not over");
-    assert!(!bench.log.sweep(10_001, 100));
+    assert!(!bench.log.sweep(10_001, 100, &|_| false));
     assert_eq!(offsets(&bench.read(&["**"], 0, 2)), [2]);
     let info = bench.log.topic("a").unwrap();
     assert_eq!((info.first, info.last, info.events, info.bytes), (None, Offset(1), 0, 0));
@@ -174,9 +174,9 @@ fn a_sweep_takes_no_more_at_once_than_it_is_told() {
     for _ in 0..5 {
         bench.publish("a");
     }
-    assert!(bench.log.sweep(2_000, 3));
+    assert!(bench.log.sweep(2_000, 3, &|_| false));
     assert_eq!(offsets(&bench.read(&["a"], 0, 5)), [4, 5]);
-    assert!(!bench.log.sweep(2_000, 3));
+    assert!(!bench.log.sweep(2_000, 3, &|_| false));
     assert_eq!(bench.log.statistics().events, 0);
 }
 
@@ -320,10 +320,10 @@ fn bytes_outside_the_log_take_from_its_part_but_not_more_than_half() {
     }
     assert_eq!(bench.log.statistics().events, 20, "of 200 bytes each");
     bench.held.store(1_000, Ordering::Relaxed);
-    bench.log.sweep(0, 1);
+    bench.log.sweep(0, 1, &|_| false);
     assert_eq!(bench.log.statistics().events, 15);
     bench.held.store(usize::MAX, Ordering::Relaxed);
-    bench.log.sweep(0, 1);
+    bench.log.sweep(0, 1, &|_| false);
     assert_eq!(bench.log.statistics().events, 10);
 }
 
@@ -362,4 +362,27 @@ fn a_wildcard_behind_too_many_dropped_topics_is_told_too_much_and_never_too_litt
     assert_eq!(bench.dropped(&["c/*"], bench.head.0 - 10), 0, "little to look at: nothing of it is dropped");
     assert_eq!(bench.dropped(&["c/x"], 0), 1, "whole topics are always exact");
     assert_eq!(bench.dropped(&["t7"], 0), 17);
+}
+
+#[test]
+fn a_topic_of_one_event_costs_little_and_a_million_of_them_do_not_stay_for_ever() {
+    use crate::sys::counting::held_bytes;
+    let count = 100_000u64;
+    let mut bench = Bench::new(Retention { age_seconds: 1, ..Retention::default() });
+    let before = held_bytes();
+    for n in 0..count {
+        bench.publish(&format!("own/{n:012}"));
+    }
+    let full = held_bytes() - before;
+    let each = full as usize / count as usize;
+    println!("a topic of one event: {each} bytes, the event and its index included");
+    assert!(each <= 400, "{each}");
+    while bench.log.sweep(10_000, 1_000, &|topic| topic < "own/000000000100") {}
+    let statistics = bench.log.statistics();
+    assert_eq!(statistics.events, 0);
+    assert!(statistics.topics < 20_000, "{}", statistics.topics);
+    assert!(bench.log.topic("own/000000000099").is_some(), "with interest they stay");
+    let kept = held_bytes() - before;
+    println!("{full} bytes with all, {kept} when their events were too old");
+    assert!(kept < full / 4, "{kept} of {full}");
 }

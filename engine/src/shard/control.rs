@@ -233,8 +233,7 @@ impl Shard {
         slot.deadline = deadline;
         let leftover =
             self.extra_of(index).map(|extra| std::mem::take(&mut extra.leftover)).unwrap_or_default();
-        self.extras.remove(&index);
-        self.slots[index].put(flag::HAS_EXTRA, false);
+        self.forget_beside(index);
         if leftover.is_empty() {
             let id = self.slots.id(index);
             self.receive_if_readable(id);
@@ -315,8 +314,10 @@ impl Shard {
     }
 
     fn free(&mut self, index: u32) {
-        self.half_sent.remove(&index);
-        self.extras.remove(&index);
+        if self.slots[index].is(flag::HALF_SENT) {
+            self.half_sent.remove(&index);
+        }
+        self.forget_beside(index);
         self.slots.give_back(index);
     }
 
@@ -398,9 +399,6 @@ impl Extra {
     fn is_empty(&self, limits: &crate::config::Limits, now_ms: u64) -> bool {
         self.head.is_empty()
             && self.old.is_none()
-            && self.publish.is_empty()
-            && self.data.is_none()
-            && self.request.is_none()
             && self.command.is_none()
             && self.leftover.is_empty()
             && self.decoder.is_none()

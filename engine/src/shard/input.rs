@@ -1,5 +1,6 @@
 //! What parked connections send us: next requests, WebSocket frames, FIN; and what we make of it there.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -154,6 +155,11 @@ impl Shard {
                     self.close(id.index, Closing::Graceful, Ended::Peer);
                     return;
                 }
+            }
+            // The usual next request goes on without being kept here.
+            Received::Bytes(bytes, _) if slot.state == State::Idle && !slot.is(flag::HAS_EXTRA) => {
+                self.resume(id.index, bytes.to_vec());
+                return;
             }
             Received::Bytes(bytes, has_more) => {
                 slot.put(flag::READABLE, has_more || slot.is(flag::READABLE));
@@ -374,9 +380,9 @@ impl Shard {
             }
             Command::Subscribe { ref matchers, .. } => {
                 let matchers = matchers.clone();
-                let extra = self.extra(id.index);
-                let request = extra.request.clone();
-                extra.command = Some(command);
+                let packed = self.given_to(id.index).and_then(|given| given.request.as_ref());
+                let request = packed.map(|packed| Rc::new(packed.unpack()));
+                self.extra(id.index).command = Some(command);
                 self.slots[id.index].put(flag::AUTHORIZING, true);
                 self.actions.push_back(Action::Authorize { slot: id, request, matchers });
             }
@@ -391,11 +397,13 @@ impl Shard {
         reference: Option<&RawValue>,
     ) {
         let (per_second, now_ms) = (self.config.limits.publishes_per_second, self.now_ms);
-        let extra = self.extra(id.index);
-        if !extra.publish.iter().any(|matcher| matcher.matches(event.topic().as_str())) {
+        let may_publish = self
+            .given_to(id.index)
+            .is_some_and(|given| given.publish.iter().any(|matcher| matcher.matches(event.topic().as_str())));
+        if !may_publish {
             let detail = format!("this connection may not publish to {}", event.topic());
             self.error(id.index, reference, 403, Some("topic"), &detail);
-        } else if per_second != 0 && !extra.publishes.take(per_second, now_ms) {
+        } else if per_second != 0 && !self.extra(id.index).publishes.take(per_second, now_ms) {
             self.counters.over_rate += 1;
             let detail = format!("more than {per_second} publishes a second");
             self.error(id.index, reference, 429, None, &detail);
@@ -473,7 +481,7 @@ impl Shard {
             self.error(index, reference, 400, Some("subscribe"), &detail);
             return;
         }
-        let is_first = had.is_empty() && !self.extra(index).has_subscribed;
+        let is_first = had.is_empty() && !self.slots[index].is(flag::HAS_SUBSCRIBED);
         let mut resolved = None;
         match start {
             Some(_) if !is_first => {
@@ -491,7 +499,7 @@ impl Shard {
             },
             None => {}
         }
-        self.extra(index).has_subscribed = true;
+        self.slots[index].put(flag::HAS_SUBSCRIBED, true);
         self.change_matchers(index, all);
         let mut cursor = self.cursor(self.slots[index].place);
         if let Some(resolved) = resolved {

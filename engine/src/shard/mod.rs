@@ -8,10 +8,18 @@
 
 mod batch;
 mod behind;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 mod control;
+mod given;
+mod index;
 mod input;
+#[cfg(test)]
+mod memory;
 mod prepared;
 pub(crate) mod run;
+#[cfg(test)]
+mod scale;
 mod sets;
 mod slots;
 mod sweep;
@@ -38,15 +46,18 @@ use crate::transport::{Encoding, Transport};
 pub(crate) use batch::{Batch, Outcome};
 use batch::{BatchSend, Purpose};
 use control::Control;
+use given::{Given, Packed};
 #[cfg(test)]
 pub(crate) use input::{Ready, Received};
 pub(crate) use prepared::{HeadVariant, Run};
 use prepared::{Heads, Prepared};
-use sets::Sets;
+use sets::{Matchers, Sets};
 pub(crate) use slots::SlotId;
 use slots::{NONE, Slots, State, flag};
 use walk::TopicTurn;
 
+/// Entries for which a queue keeps room when it is nearly empty.
+const QUEUE_KEPT: usize = 1_024;
 /// Topics whose subscribers were counted lately.
 const COUNTED_MAX: usize = 256;
 /// Bytes of a topic's turn, but for its last send.
@@ -142,20 +153,15 @@ pub(crate) enum OwnedMessage {
     Binary(Vec<u8>),
 }
 
-/// What only few slots need, beside them.
+/// What few slots need, and for a while, beside them.
 #[derive(Debug, Default)]
 struct Extra {
     /// The response head, until it is sent.
     head: Vec<u8>,
     /// The cursor of another epoch, until its gap is told.
     old: Option<Cursor>,
-    publish: Vec<Matcher>,
-    data: Option<Arc<dyn Any + Send + Sync>>,
-    request: Option<Rc<OwnedRequest>>,
     /// A `subscribe` command that waits for the application's word.
     command: Option<Command>,
-    /// Whether a `stentor.v1` WebSocket has subscribed by a command.
-    has_subscribed: bool,
     /// Bytes of the peer that belong to what comes next.
     leftover: Vec<u8>,
     /// A message of which not all is here.
@@ -232,8 +238,12 @@ pub(crate) struct Shard {
     sets: Sets,
     heads: Heads,
     prepared: Prepared,
-    extras: HashMap<u32, Box<Extra>>,
-    half_sent: HashMap<u32, HalfSent>,
+    /// A tree, not a table: it grows without a stop, and shrinks. So are the next two.
+    extras: BTreeMap<u32, Box<Extra>>,
+    half_sent: BTreeMap<u32, HalfSent>,
+    given: BTreeMap<u32, Rc<Given>>,
+    /// What the latest subscriber was given to which that was of no one else's making.
+    given_lately: Option<Rc<Given>>,
 
     topics: HashMap<Topic, TopicTurn>,
     /// Topics that have unfinished events, in the order of their turns.
@@ -285,8 +295,10 @@ impl Shard {
             sets: Sets::new(),
             heads: Heads::new(),
             prepared: Prepared::new(epoch),
-            extras: HashMap::new(),
-            half_sent: HashMap::new(),
+            extras: BTreeMap::new(),
+            half_sent: BTreeMap::new(),
+            given: BTreeMap::new(),
+            given_lately: None,
             topics: HashMap::new(),
             ready: VecDeque::new(),
             turn_sends: 0,
@@ -358,7 +370,7 @@ impl Shard {
     ) -> Option<(SubscriberId, Transport, Option<Arc<dyn Any + Send + Sync>>)> {
         let set = self.slots.get(slot)?.set;
         let transport = self.sets.get(set)?.encoding.transport;
-        let data = self.extras.get(&slot.index).and_then(|extra| extra.data.clone());
+        let data = self.given_to(slot.index).and_then(|given| given.data.clone());
         Some((self.subscriber_id(slot), transport, data))
     }
 
@@ -425,6 +437,67 @@ impl Shard {
         self.extras.get_mut(&index).map(|extra| &mut **extra)
     }
 
+    /// What the application gave a subscriber.
+    fn given_to(&self, index: u32) -> Option<&Given> {
+        if !self.slots[index].is(flag::IS_GIVEN) {
+            return None;
+        }
+        self.given.get(&index).map(|given| &**given)
+    }
+
+    fn give(&mut self, index: u32, mut given: Given) {
+        if given.is_nothing() {
+            return;
+        }
+        let shared = match &self.given_lately {
+            Some(lately) if lately.is_same(&given) => Rc::clone(lately),
+            _ => {
+                given.publish.shrink_to_fit();
+                let is_plain = given.is_same(&given);
+                let given = Rc::new(given);
+                if is_plain {
+                    self.given_lately = Some(Rc::clone(&given));
+                }
+                given
+            }
+        };
+        self.given.insert(index, shared);
+        self.slots[index].put(flag::IS_GIVEN, true);
+    }
+
+    /// Forgets what stands beside a slot whose subscription is over.
+    fn forget_beside(&mut self, index: u32) {
+        let flags = self.slots[index].flags;
+        if flags & flag::HAS_EXTRA != 0 {
+            self.extras.remove(&index);
+        }
+        if flags & flag::IS_GIVEN != 0 {
+            self.given.remove(&index);
+        }
+        self.slots[index].put(flag::HAS_EXTRA | flag::IS_GIVEN, false);
+    }
+
+    /// Gives back what a storm made grow. Called once in a while.
+    fn give_room_back(&mut self) {
+        fn queue<T>(queue: &mut VecDeque<T>) {
+            if queue.capacity() > QUEUE_KEPT && queue.len() < queue.capacity() / 8 {
+                queue.shrink_to(queue.len() * 2);
+            }
+        }
+        queue(&mut self.ready);
+        queue(&mut self.to_serve);
+        queue(&mut self.joining);
+        queue(&mut self.to_resume);
+        queue(&mut self.controls);
+        queue(&mut self.actions);
+        if self.unsettled.capacity() > QUEUE_KEPT && self.unsettled.len() < self.unsettled.capacity() / 8 {
+            self.unsettled.shrink_to(self.unsettled.len() * 2);
+        }
+        if self.topics.capacity() > QUEUE_KEPT && self.topics.len() < self.topics.capacity() / 8 {
+            self.topics.shrink_to(self.topics.len() * 2);
+        }
+    }
+
     /// A connection subscribes: it is served from the log until it is level with its set. Its socket follows,
     /// by
     /// [`Shard::set_socket`], before anything else is asked of the shard.
@@ -460,21 +533,14 @@ impl Shard {
         slot.put(flag::POLICY_CLOSE, join.policy == SlowPolicy::Close);
         self.sets.link_behind(&mut self.slots, set, id.index);
         self.subscribers[encoding.transport as usize] += 1;
-        let has_extra = !join.head.is_empty()
-            || join.old.is_some()
-            || !join.publish.is_empty()
-            || join.data.is_some()
-            || join.request.is_some()
-            || !join.leftover.is_empty();
-        if has_extra {
+        if !join.head.is_empty() || join.old.is_some() || !join.leftover.is_empty() {
             let extra = self.extra(id.index);
             extra.head = join.head;
             extra.old = join.old;
-            extra.publish = join.publish;
-            extra.data = join.data;
-            extra.request = join.request;
             extra.leftover = join.leftover;
         }
+        let request = join.request.map(|request| Packed::new(&request));
+        self.give(id.index, Given { publish: join.publish, data: join.data, request });
         self.serve_soon(id.index);
         id
     }
@@ -499,7 +565,7 @@ impl Shard {
 
     /// The set of these matchers and this encoding; one that is made here has its interest set under the
     /// sequencer's lock and starts at the head which that returns.
-    fn set_of(&mut self, matchers: Rc<[Matcher]>, encoding: Encoding) -> u32 {
+    fn set_of(&mut self, matchers: Matchers, encoding: Encoding) -> u32 {
         if let Some(number) = self.sets.find(&matchers, encoding) {
             return number;
         }

@@ -21,7 +21,9 @@ use super::{Action, Batch, Closing, HeadVariant, Join, Outcome, OwnedMessage, Sh
 use crate::app::{Admission, AnyApp, Message, Refusal, Subscriber};
 use crate::channel::Receiver;
 use crate::config::Config;
-use crate::connection::{self, Admissions, Context, OwnedRequest, Park, Permit, RawPermit, Subscription};
+use crate::connection::{
+    self, Admissions, Context, Handle, Lent, OwnedRequest, Park, Permit, RawPermit, Subscription,
+};
 use crate::metrics::{Ended, Figures, Malformed, Metrics, Refused};
 use crate::publish::Sequencer;
 use crate::sys::{self, EventFd, ParkedEvent, ParkedEventKind, ParkedSet, SendOutcome, SocketId};
@@ -218,10 +220,24 @@ impl Local {
         Poll::Pending
     }
 
-    fn park(&self, fd: OwnedFd, slot: SlotId) {
+    /// Gives a new slot its socket: one that is to be parked, or one that still is.
+    fn park(&self, socket: Handle, slot: SlotId) {
         let mut core = self.core.borrow_mut();
-        match self.parked.borrow_mut().add(fd, token(slot)) {
-            Ok(socket) => core.set_socket(slot, socket.0),
+        let mut parked = self.parked.borrow_mut();
+        let parked = match socket {
+            Handle::Open(fd) => parked.add(fd, token(slot)).map(|socket| (socket, false)),
+            Handle::Parked(lent) => match lent.into_socket() {
+                Some(socket) => Ok((socket, parked.hand_on(socket, token(slot)))),
+                None => Err(std::io::ErrorKind::NotConnected.into()),
+            },
+        };
+        match parked {
+            Ok((socket, may_be_readable)) => {
+                core.set_socket(slot, socket.0);
+                if may_be_readable {
+                    core.handle_ready(slot, Ready { readable: true, ..Ready::default() });
+                }
+            }
             Err(error) => {
                 tracing::warn!(shard = self.number, %error, "a connection could not be parked and is closed");
                 drop(self.shared.admissions.permit(RawPermit(core.abandon(slot))));
@@ -255,7 +271,7 @@ impl Drop for Asked<'_> {
 struct Parking(Rc<Local>);
 
 impl Park for Parking {
-    fn subscribe(&self, fd: OwnedFd, permit: Permit, subscription: Box<Subscription>) {
+    fn subscribe(&self, socket: Handle, permit: Permit, subscription: Box<Subscription>) {
         let config = &self.0.shared.config;
         let subscription = *subscription;
         let grant = subscription.grant;
@@ -270,7 +286,7 @@ impl Park for Parking {
                 limit: subscription.limit,
             },
             variant: HeadVariant {
-                lines: (&*subscription.extra_head).into(),
+                lines: subscription.extra_head.into(),
                 keeps_alive: subscription.keeps_alive,
                 is_http10: subscription.is_http10,
             },
@@ -288,7 +304,7 @@ impl Park for Parking {
             leftover: subscription.leftover,
         };
         let slot = self.0.core.borrow_mut().handle_join(join);
-        self.0.park(fd, slot);
+        self.0.park(socket, slot);
     }
 
     fn subscribers_of<'a>(&'a self, topic: &'a Topic) -> Pin<Box<dyn Future<Output = u64> + 'a>> {
@@ -314,9 +330,37 @@ impl Park for Parking {
         Box::pin(std::future::poll_fn(move |context| asked.local.poll_count(asked.question, context)))
     }
 
-    fn wait_for_request(&self, fd: OwnedFd, permit: Permit) {
+    fn wait_for_request(&self, socket: Handle, permit: Permit) {
         let slot = self.0.core.borrow_mut().handle_idle(permit.into_raw().0);
-        self.0.park(fd, slot);
+        self.0.park(socket, slot);
+    }
+
+    fn may_be_readable(&self, socket: SocketId) -> bool {
+        self.0.parked.borrow_mut().may_be_readable(socket)
+    }
+
+    fn send(&self, socket: SocketId, bytes: &[u8]) -> Option<SendOutcome> {
+        let mut failed = Vec::new();
+        self.0.parked.borrow_mut().send_batch(&[sys::Send { socket, bytes }], &mut failed);
+        failed.pop().map(|(_, outcome)| outcome)
+    }
+
+    fn take_back(&self, socket: SocketId) -> std::io::Result<OwnedFd> {
+        let mut parked = self.0.parked.borrow_mut();
+        let taken = parked.take_back(socket);
+        // The ring lets go of it with the loop's next round.
+        self.0.wake();
+        if let Err(error) = &taken {
+            // Out of descriptors: the connection cannot be served, and says so by its reset.
+            tracing::warn!(shard = self.0.number, %error, "a parked connection could not be taken back");
+            parked.close(socket, sys::Closing::Abort);
+        }
+        taken
+    }
+
+    fn close(&self, socket: SocketId) {
+        self.0.parked.borrow_mut().close(socket, sys::Closing::Plain);
+        self.0.wake();
     }
 }
 
@@ -340,6 +384,10 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
         local.figures().wakes.add(1);
         local.core.borrow_mut().handle_tick(local.now_ms());
         let mut has_work = harvest(&local, &mut events);
+        // What arrived is received at once: the answer to a lone request goes out in this round.
+        if act(&local) || local.parked.borrow_mut().has_work() {
+            has_work |= harvest(&local, &mut events);
+        }
         has_work |= take(&local, &channel);
         for _ in 0..COMMANDS_MAX {
             let Some(command) = channel.try_command() else { break };
@@ -511,20 +559,11 @@ fn tell(local: &Rc<Local>, slot: SlotId, call: impl FnOnce(&dyn AnyApp, &mut Sub
     }
 }
 
-/// Gives a connection back to a task, with the beginning of its next request.
+/// Serves a connection's next request, of which this is the beginning.
 fn resume(local: &Rc<Local>, socket: SocketId, permit: u64, read: Vec<u8>) {
     let permit = local.shared.admissions.permit(RawPermit(permit));
-    let taken = local.parked.borrow_mut().take_back(socket);
-    match taken {
-        Ok(fd) => {
-            monoio::spawn(connection::serve(local.context(), fd, permit, read));
-        }
-        Err(error) => {
-            // Out of descriptors: the connection cannot be served, and says so by its reset.
-            tracing::warn!(shard = local.number, %error, "a parked connection could not be taken back");
-            local.parked.borrow_mut().close(socket, sys::Closing::Abort);
-        }
-    }
+    let lent = Lent::new(local.context(), socket);
+    connection::begin(local.context(), Handle::Parked(lent), permit, read);
 }
 
 /// Asks the application whether a WebSocket may hear these matchers too.

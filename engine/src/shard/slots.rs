@@ -1,7 +1,8 @@
 //! The slots of a shard: what an idle connection costs. Pages of at most 64 bytes a slot, and never one
-//! growing vector, so that a shard that grows copies nothing and one that shrinks keeps its addresses.
+//! growing vector, so that a shard that grows copies nothing and one that shrinks gives pages back.
 
 use crate::cursor::Offset;
+use crate::pages::Pages;
 
 /// No slot, no set, no place in a list.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -18,7 +19,7 @@ pub(crate) struct SlotId {
 /// What a slot is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// In the free list.
+    /// Not in use.
     Free,
     /// A connection between two requests.
     Idle,
@@ -47,9 +48,10 @@ pub(crate) struct Slot {
     pub(crate) socket: u32,
     /// Its set, while it has one.
     pub(crate) set: u32,
-    /// Member: its place in the set's vector. Behind: the slot before it in the set's list.
+    /// Member: its place in the set's vector. Behind: the slot before it in the set's list, of the first one
+    /// the last.
     pub(crate) index: u32,
-    /// Behind: the slot after it in the set's list. Free: the next free slot.
+    /// Behind: the slot after it in the set's list.
     pub(crate) next: u32,
     /// Second (of the shard's clock) at which its wait, its age or its closing handshake is over; [`NONE`]
     /// for never.
@@ -113,6 +115,10 @@ pub(crate) mod flag {
     pub(crate) const INFLATES: u32 = 1 << 21;
     /// Its end is on its way: nothing more is taken from it.
     pub(crate) const ENDS: u32 = 1 << 22;
+    /// The application gave it something, which stands beside the slot.
+    pub(crate) const IS_GIVEN: u32 = 1 << 25;
+    /// A `stentor.v1` WebSocket that has subscribed by a command.
+    pub(crate) const HAS_SUBSCRIBED: u32 = 1 << 26;
     /// A WebSocket that is closing waits for its peer's close.
     pub(crate) const PEER_CLOSE_DUE: u32 = 1 << 20;
     /// The driver watches for the socket to take bytes again.
@@ -120,7 +126,7 @@ pub(crate) mod flag {
 }
 
 impl Slot {
-    fn free(generation: u32, next: u32) -> Self {
+    const fn free(generation: u32) -> Self {
         Self {
             place: Offset::START,
             told: Offset::START,
@@ -129,7 +135,7 @@ impl Slot {
             socket: NONE,
             set: NONE,
             index: NONE,
-            next,
+            next: NONE,
             deadline: NONE,
             beat: NONE,
             input_bytes: 0,
@@ -155,62 +161,55 @@ impl Slot {
 }
 
 /// All slots of a shard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Slots {
-    pages: Vec<Box<[Slot]>>,
-    first_free: u32,
-    used: usize,
+    pages: Pages<Slot, PAGE_SLOTS>,
+    /// The slots of a page that is made again begin with it: none of their names was used before.
+    generation: u32,
 }
+
+/// What stands where no slot is.
+static NO_SLOT: Slot = Slot::free(0);
 
 impl Slots {
     pub(crate) fn new() -> Self {
-        Self { pages: Vec::new(), first_free: NONE, used: 0 }
+        Self::default()
     }
 
     /// Slots in use.
     pub(crate) fn used(&self) -> usize {
-        self.used
+        self.pages.used()
     }
 
     /// Slots in use and free: indices are below.
     pub(crate) fn capacity(&self) -> u32 {
-        (self.pages.len() * PAGE_SLOTS) as u32
+        self.pages.capacity()
     }
 
     /// Takes a free slot.
     pub(crate) fn take(&mut self) -> SlotId {
-        if self.first_free == NONE {
-            let base = self.capacity();
-            let last = base + PAGE_SLOTS as u32 - 1;
-            let page = (base..=last).map(|i| Slot::free(0, if i == last { NONE } else { i + 1 }));
-            self.pages.push(page.collect());
-            self.first_free = base;
-        }
-        let index = self.first_free;
+        let generation = self.generation;
+        let index = self.pages.take(|| Slot::free(generation));
         let slot = &mut self[index];
-        assert_eq!(slot.state, State::Free, "a slot in use stood in the free list");
-        let (generation, next) = (slot.generation, slot.next);
-        slot.next = NONE;
+        assert_eq!(slot.state, State::Free, "a slot that is taken is free");
         slot.flags = 0;
-        self.first_free = next;
-        self.used += 1;
-        SlotId { index, generation }
+        SlotId { index, generation: slot.generation }
     }
 
     /// Gives a slot back; its generation ends.
     pub(crate) fn give_back(&mut self, index: u32) {
-        let first_free = self.first_free;
         let slot = &mut self[index];
         assert_ne!(slot.state, State::Free, "a slot is given back once");
-        *slot = Slot::free(slot.generation.wrapping_add(1), first_free);
-        self.first_free = index;
-        self.used -= 1;
+        *slot = Slot::free(slot.generation.wrapping_add(1));
+        if let Some(page) = self.pages.give_back(index) {
+            let highest = page.iter().map(|slot| slot.generation).max().unwrap_or(0);
+            self.generation = self.generation.max(highest);
+        }
     }
 
     /// The slot of this name, if it is still in that life.
     pub(crate) fn get(&mut self, id: SlotId) -> Option<&mut Slot> {
-        let slot =
-            self.pages.get_mut(id.index as usize / PAGE_SLOTS)?.get_mut(id.index as usize % PAGE_SLOTS)?;
+        let slot = self.pages.get_mut(id.index)?;
         (slot.generation == id.generation && slot.state != State::Free).then_some(slot)
     }
 
@@ -223,14 +222,15 @@ impl Slots {
 impl std::ops::Index<u32> for Slots {
     type Output = Slot;
 
+    /// A slot, or one that is free where there is none.
     fn index(&self, index: u32) -> &Slot {
-        &self.pages[index as usize / PAGE_SLOTS][index as usize % PAGE_SLOTS]
+        self.pages.get(index).unwrap_or(&NO_SLOT)
     }
 }
 
 impl std::ops::IndexMut<u32> for Slots {
     fn index_mut(&mut self, index: u32) -> &mut Slot {
-        &mut self.pages[index as usize / PAGE_SLOTS][index as usize % PAGE_SLOTS]
+        self.pages.get_mut(index).expect("only a slot in use is changed")
     }
 }
 
@@ -251,6 +251,27 @@ mod tests {
         assert_eq!(second.index, first.index);
         assert!(slots.get(first).is_none(), "a name of an earlier life finds nothing");
         assert!(slots.get(second).is_some());
+    }
+
+    #[test]
+    fn a_slot_of_a_page_that_was_given_back_has_a_name_that_none_had_before() {
+        let mut slots = Slots::new();
+        let take = |slots: &mut Slots| {
+            let id = slots.take();
+            slots[id.index].state = State::Idle;
+            id
+        };
+        let ids: Vec<SlotId> = (0..3 * PAGE_SLOTS).map(|_| take(&mut slots)).collect();
+        for id in &ids {
+            slots.give_back(id.index);
+        }
+        assert_eq!((slots.capacity(), slots.used()), (PAGE_SLOTS as u32, 0));
+        let last = ids[ids.len() - 1];
+        assert_eq!(slots[last.index].state, State::Free, "what is not there is free");
+        assert!(slots.get(last).is_none());
+        let again: Vec<SlotId> = (0..ids.len()).map(|_| take(&mut slots)).collect();
+        assert_eq!(again[ids.len() - 1].index, last.index);
+        assert!(ids.iter().all(|id| slots.get(*id).is_none()), "an earlier life is told apart");
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Shard {
             self.look_at_sets();
             self.sweep.slice += 1;
         }
+        self.give_room_back();
         self.go_on_draining();
     }
 
@@ -105,6 +106,8 @@ impl Shard {
         let period = self.config.timing.heartbeat_seconds.max(1);
         let jitter = self.jitter(period / 10 + 1).min(period - 1);
         let Some(encoding) = self.encoding_of(index) else { return };
+        // Its rates may have nothing to remember any more.
+        self.drop_empty_extra(index);
         let slot = &mut self.slots[index];
         slot.beat = second + period - jitter;
         // Whose socket takes nothing is not pinged, and whose input is not read cannot answer.
@@ -118,7 +121,7 @@ impl Shard {
             slot.put(flag::PONG_MISSED, is_due);
             slot.put(flag::PONG_DUE, true);
         } else if encoding.framing != Framing::Frames
-            && self.sets[self.slots[index].set].walked_at + period / 2 > second
+            && self.sets[self.slots[index].set].since + period / 2 > second
             && second > period
         {
             // Events went out lately: they prove as much as a heartbeat would.
@@ -147,7 +150,7 @@ impl Shard {
             let number = self.sweep.set;
             self.sweep.set = if number + 1 >= capacity { 0 } else { number + 1 };
             let Some(set) = self.sets.get(number) else { continue };
-            if !set.is_empty() || set.empty_since + kept > second {
+            if !set.is_empty() || set.since + kept > second {
                 continue;
             }
             let encoding = set.encoding;

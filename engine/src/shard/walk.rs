@@ -257,7 +257,7 @@ impl Shard {
         }
         let second = self.second();
         let Some(set) = self.sets.get_mut(number) else { return Pushed::Whole };
-        set.walked_at = second;
+        set.since = second;
         let Some(walk) = &mut set.walk else { return Pushed::Whole };
         if walk.joiners_left.is_some() {
             return Pushed::Ending;
@@ -376,7 +376,7 @@ impl Shard {
         let second = self.second();
         let Some(set) = self.sets.get_mut(number) else { return };
         if set.is_empty() {
-            set.empty_since = second;
+            set.since = second;
         }
         let mut slot = set.behind_first;
         while slot != NONE {
@@ -415,7 +415,7 @@ impl Shard {
         let set = &mut self.sets[number];
         self.subscribers[set.encoding.transport as usize] -= 1;
         if set.is_empty() {
-            set.empty_since = second;
+            set.since = second;
         }
     }
 

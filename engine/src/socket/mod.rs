@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::connection;
+use crate::connection::{self, Handle};
 use crate::shard::run::Local;
 use crate::sys::{self, Sleeper};
 
@@ -72,9 +72,10 @@ fn accepted(local: &Rc<Local>, fd: OwnedFd, peer: SocketAddr, is_loopback: bool)
     figures.connections_accepted.add(1);
     let context = local.context();
     match context.admissions.admit(peer, is_loopback) {
-        Ok(permit) => {
-            monoio::spawn(connection::serve(context, fd, permit, Vec::new()));
-        }
+        // It waits for its first byte as it does for each later request: without a task, and without a
+        // descriptor.
+        Ok(permit) if !context.is_draining() => context.park.wait_for_request(Handle::Open(fd), permit),
+        Ok(permit) => connection::begin(context, Handle::Open(fd), permit, Vec::new()),
         Err(reason) => {
             monoio::spawn(connection::refuse(context, fd, reason));
         }

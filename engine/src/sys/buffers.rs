@@ -48,6 +48,11 @@ impl Buffers {
         Self { base, size, count, free: (0..count).rev().collect() }
     }
 
+    /// Bytes of one buffer.
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+
     /// Takes a free one.
     pub(super) fn take(&mut self) -> Option<BufferId> {
         self.free.pop().map(BufferId)

@@ -130,6 +130,19 @@ impl Epoll {
         self.free(socket.0).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    pub(super) fn hand_on(&mut self, socket: SocketId, token: u64) -> bool {
+        let place = self.parked(socket);
+        assert!(!place.is_receiving, "{socket:?} is handed on while it receives");
+        place.token = token;
+        true
+    }
+
+    /// What was reported and not read is not kept: a look costs one system call.
+    pub(super) fn may_be_readable(&mut self, socket: SocketId) -> bool {
+        self.parked(socket);
+        true
+    }
+
     pub(super) fn close(&mut self, socket: SocketId, how: Closing) {
         let generation = self.parked(socket).generation;
         match how {

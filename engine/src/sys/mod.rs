@@ -23,6 +23,8 @@
 //! [`ParkedSet::harvest`] must be called at least once a second, for the waits of [`Closing::Graceful`].
 
 mod buffers;
+#[cfg(test)]
+pub(crate) mod counting;
 mod epoll;
 mod eventfd;
 mod limits;
@@ -120,7 +122,6 @@ pub(crate) enum Closing {
     /// [`Closing::Plain`].
     Abort,
     /// `close(2)`: FIN, or RST if something was not read.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what the others become without a spare descriptor"))]
     Plain,
 }
 
@@ -283,6 +284,18 @@ impl ParkedSet {
     /// The process is out of descriptors; the socket then stays parked.
     pub fn take_back(&mut self, socket: SocketId) -> io::Result<OwnedFd> {
         either!(self, inner => inner.take_back(socket))
+    }
+
+    /// Gives a parked socket another token, for its events from here on; what was reported under the earlier
+    /// one may have been missed. Answers whether there may be something to read: then receive, as a new
+    /// arrival may not be reported. No receive may be under way.
+    pub fn hand_on(&mut self, socket: SocketId, token: u64) -> bool {
+        either!(self, inner => inner.hand_on(socket, token))
+    }
+
+    /// Whether a receive may find something: false only where it is known that it finds nothing.
+    pub fn may_be_readable(&mut self, socket: SocketId) -> bool {
+        either!(self, inner => inner.may_be_readable(socket))
     }
 
     /// Ends the connection. No event of this socket comes after this call, also none that happened before.

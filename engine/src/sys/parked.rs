@@ -77,11 +77,48 @@ struct Place {
     is_armed: bool,
     /// It reports that there is room to send.
     wants_writable: bool,
-    /// A receive is queued, waits for a buffer, or has not been harvested.
-    is_receiving: bool,
+    input: Input,
 }
 
 const _: () = assert!(size_of::<Place>() == 16, "millions of parked sockets pay for each byte");
+
+/// What is known of what a socket has to read: a few bits in one byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Input(u8);
+
+impl Input {
+    /// A receive is queued, waits for a buffer, or has not been harvested.
+    const RECEIVING: u8 = 1;
+    /// Something arrived that no receive has read, as far as is known.
+    const ARRIVED: u8 = 1 << 1;
+    /// The peer has sent FIN, or the connection is broken: there is an end to be read after all else.
+    const ENDED: u8 = 1 << 2;
+
+    fn is(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    fn put(&mut self, bit: u8, is_set: bool) {
+        self.0 = if is_set { self.0 | bit } else { self.0 & !bit };
+    }
+
+    /// The poll has reported something.
+    fn reported(&mut self, readiness: Readiness) {
+        self.put(Self::ARRIVED, self.is(Self::ARRIVED) || readiness.readable);
+        self.put(Self::ENDED, self.is(Self::ENDED) || readiness.hung_up || readiness.error);
+    }
+
+    /// A receive is over. One that got less than it asked for has emptied the socket, but for its end. What
+    /// arrived after it is reported after it.
+    fn received(&mut self, result: i32, asked: u32) {
+        self.put(Self::RECEIVING, false);
+        self.put(Self::ARRIVED, result == 0 || u32::try_from(result).is_ok_and(|length| length >= asked));
+    }
+
+    fn may_be_readable(self) -> bool {
+        self.is(Self::ARRIVED | Self::ENDED)
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -249,8 +286,8 @@ impl Rings {
     pub(super) fn receive(&mut self, socket: SocketId) {
         let (table, index) = self.parked(socket);
         let place = &mut table.places[index as usize];
-        assert!(!place.is_receiving, "a second receive of {socket:?}");
-        place.is_receiving = true;
+        assert!(!place.input.is(Input::RECEIVING), "a second receive of {socket:?}");
+        place.input.put(Input::RECEIVING, true);
         let generation = place.generation;
         self.waiting.push_back((socket, generation));
         self.serve_waiting();
@@ -282,10 +319,23 @@ impl Rings {
 
     pub(super) fn take_back(&mut self, socket: SocketId) -> io::Result<OwnedFd> {
         let (table, index) = self.parked(socket);
-        assert!(!table.places[index as usize].is_receiving, "{socket:?} is taken back while it receives");
+        assert!(!table.is_receiving(index), "{socket:?} is taken back while it receives");
         let fd = table.install(index)?;
         self.free(socket);
         Ok(fd)
+    }
+
+    pub(super) fn hand_on(&mut self, socket: SocketId, token: u64) -> bool {
+        let (table, index) = self.parked(socket);
+        assert!(!table.is_receiving(index), "{socket:?} is handed on while it receives");
+        let place = &mut table.places[index as usize];
+        place.token = token;
+        place.input.may_be_readable()
+    }
+
+    pub(super) fn may_be_readable(&mut self, socket: SocketId) -> bool {
+        let (table, index) = self.parked(socket);
+        table.places[index as usize].input.may_be_readable()
     }
 
     pub(super) fn close(&mut self, socket: SocketId, how: Closing) {
@@ -299,7 +349,8 @@ impl Rings {
             Closing::Graceful => {
                 if table.install(index).and_then(|fd| sockopt::shutdown_sending(fd.as_fd())).is_ok() {
                     let place = &mut table.places[index as usize];
-                    *place = Place { token: 0, state: State::Lingering, is_receiving: false, ..*place };
+                    let input = Input::default();
+                    *place = Place { token: 0, state: State::Lingering, input, ..*place };
                     let generation = place.generation;
                     self.lingering.push_back((Instant::now() + LINGER, socket, generation));
                     self.read_and_drop(socket);
@@ -323,7 +374,7 @@ impl Rings {
             state: State::Leaving,
             is_armed: false,
             wants_writable: false,
-            is_receiving: false,
+            input: Input::default(),
         };
         if was_armed {
             table.ring.push(data(What::Disarm, 0, index, 0), Operation::Disarm { target });
@@ -337,9 +388,10 @@ impl Rings {
         let (table, index) = split(socket);
         let table = &mut self.tables[table];
         let place = &mut table.places[index as usize];
-        if std::mem::replace(&mut place.is_receiving, true) {
+        if place.input.is(Input::RECEIVING) {
             return;
         }
+        place.input.put(Input::RECEIVING, true);
         let (space, len) = self.dropped.space(&BufferId::of_number(0));
         let data = data(What::Drop, place.generation, index, 0);
         // SAFETY: the memory outlives the ring, and nobody ever reads it.
@@ -417,6 +469,7 @@ impl Rings {
                 match state {
                     State::Parked if -result != libc::ECANCELED => {
                         let readiness = readiness(result, wants_writable);
+                        table.places[index as usize].input.reported(readiness);
                         if readiness != Readiness::default() {
                             events.push(ParkedEvent { token, kind: ParkedEventKind::Ready(readiness) });
                         }
@@ -432,7 +485,7 @@ impl Rings {
             What::Receive => {
                 let buffer = BufferId::of_number((data & u64::from(BUFFERS_MAX - 1)) as u16);
                 if is_this_life && place.state == State::Parked {
-                    place.is_receiving = false;
+                    place.input.received(result, self.buffers.size());
                     let token = place.token;
                     let kind = self.buffers.answer(buffer, result);
                     events.push(ParkedEvent { token, kind });
@@ -442,7 +495,7 @@ impl Rings {
                 self.serve_waiting();
             }
             What::Drop if is_this_life && place.state == State::Lingering => {
-                place.is_receiving = false;
+                place.input.put(Input::RECEIVING, false);
                 place.token += u64::try_from(result).unwrap_or(0);
                 if place.token > LINGER_BYTES_MAX || result <= 0 && -result != libc::EAGAIN {
                     self.free(socket);
@@ -510,7 +563,7 @@ impl Table {
                 state: State::Free,
                 is_armed: false,
                 wants_writable: false,
-                is_receiving: false,
+                input: Input::default(),
             };
             self.places.push(place);
             return self.places.len() as u32 - 1;
@@ -542,6 +595,10 @@ impl Table {
             let operation = Operation::Rearm { target: place.poll(index), events: place.events() };
             self.ring.push(data(What::Rearm, place.generation, index, 0), operation);
         }
+    }
+
+    fn is_receiving(&self, index: u32) -> bool {
+        self.places[index as usize].input.is(Input::RECEIVING)
     }
 
     fn install(&mut self, index: u32) -> io::Result<OwnedFd> {

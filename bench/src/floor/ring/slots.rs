@@ -125,7 +125,7 @@ impl Slots {
             .setup_submit_all()
             .setup_cqsize(completions)
             .dontfork()
-            .build(SUBMISSIONS)?;
+            .build(SUBMISSIONS.min(completions))?;
         ring.submitter().register_files_sparse(table)?;
         ring.submitter().register_eventfd(eventfd)?;
         let mut slots = Self {

@@ -65,18 +65,42 @@ struct Parked {
 struct TestPark(Rc<Parked>);
 
 impl Park for TestPark {
-    fn subscribe(&self, socket: OwnedFd, _permit: Permit, subscription: Box<Subscription>) {
+    fn subscribe(&self, socket: Handle, _permit: Permit, subscription: Box<Subscription>) {
+        let socket = open(socket);
         Stream::new(socket.try_clone().unwrap()).send(&subscription.head).ok();
         self.0.subscriptions.borrow_mut().push((subscription, socket));
     }
 
-    fn wait_for_request(&self, socket: OwnedFd, permit: Permit) {
+    fn wait_for_request(&self, socket: Handle, permit: Permit) {
         self.0.idle_count.set(self.0.idle_count.get() + 1);
-        self.0.idle.borrow_mut().push((socket, permit));
+        self.0.idle.borrow_mut().push((open(socket), permit));
+    }
+
+    fn may_be_readable(&self, _socket: SocketId) -> bool {
+        unreachable!("nothing is lent here")
+    }
+
+    fn send(&self, _socket: SocketId, _bytes: &[u8]) -> Option<SendOutcome> {
+        unreachable!("nothing is lent here")
+    }
+
+    fn take_back(&self, _socket: SocketId) -> io::Result<OwnedFd> {
+        unreachable!("nothing is lent here")
+    }
+
+    fn close(&self, _socket: SocketId) {
+        unreachable!("nothing is lent here")
     }
 
     fn subscribers_of<'a>(&'a self, topic: &'a Topic) -> Pin<Box<dyn Future<Output = u64> + 'a>> {
         Box::pin(async move { topic.as_str().len() as u64 })
+    }
+}
+
+fn open(socket: Handle) -> OwnedFd {
+    match socket {
+        Handle::Open(socket) => socket,
+        Handle::Parked(_) => unreachable!("nothing is lent here"),
     }
 }
 
@@ -133,8 +157,8 @@ impl Rig {
                 let _ = monoio::time::timeout(Duration::from_millis(5), sleeper.wait()).await;
                 while let Some((socket, peer)) = sys::accept(&self.listener).unwrap() {
                     match context.admissions.admit(peer, true) {
-                        Ok(permit) => monoio::spawn(serve(context.clone(), socket, permit, Vec::new())),
-                        Err(error) => monoio::spawn(refuse(context.clone(), socket, error)),
+                        Ok(permit) => begin(context.clone(), Handle::Open(socket), permit, Vec::new()),
+                        Err(error) => drop(monoio::spawn(refuse(context.clone(), socket, error))),
                     };
                 }
                 for (socket, permit) in self.parked.idle.take() {
@@ -167,7 +191,7 @@ async fn wait(context: Rc<Context>, socket: OwnedFd, permit: Permit) {
     let _ = monoio::time::timeout(Duration::from_secs(10), stream.readable()).await;
     let mut read = Vec::new();
     if !matches!(stream.receive(&mut read, 7), Ok(0) | Err(_)) {
-        serve(context, stream.into_fd().unwrap(), permit, read).await;
+        begin(context, Handle::Open(stream.into_fd().unwrap()), permit, read);
     }
 }
 

@@ -223,7 +223,7 @@ impl Run {
             7 => {
                 let most = self.random.below(4) as usize;
                 let (now_ms, held) = (self.bench.time_ms, self.held());
-                self.bench.log.sweep(now_ms, most);
+                self.bench.log.sweep(now_ms, most, &|_| false);
                 self.naive.keep_all(held);
                 self.naive.keep_age(now_ms, most);
             }

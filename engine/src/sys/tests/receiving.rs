@@ -9,6 +9,60 @@ with_both! {
     what_is_there_before_parking_is_reported
     receives_wait_for_buffers_and_none_is_lost
     a_storm_of_hang_ups_comes_in_slices_and_whole
+    a_socket_that_is_handed_on_reports_to_its_new_holder
+    what_arrived_before_a_socket_was_handed_on_is_told_with_it
+}
+
+/// Receives once; answers the bytes.
+fn receive_once(shard: &mut Shard, socket: SocketId) -> Vec<u8> {
+    shard.parked.receive(socket);
+    let received = shard.until("a receive", |event| match event.kind {
+        ParkedEventKind::Received(received) => Some(received),
+        _ => None,
+    });
+    let bytes = shard.parked.bytes(&received).to_vec();
+    shard.parked.release(received);
+    bytes
+}
+
+fn a_socket_that_is_handed_on_reports_to_its_new_holder(backend: Backend) {
+    let mut shard = Shard::new(backend);
+    let (socket, mut client) = shard.connect(1);
+    for token in 1..5 {
+        client.write_all(b"more").unwrap();
+        assert_eq!(shard.until_ready("an arrival", |ready| ready.readable), token);
+        assert_eq!(receive_once(&mut shard, socket), b"more");
+        let may_be_readable = shard.parked.hand_on(socket, token + 1);
+        if backend == Backend::Ring {
+            assert!(!may_be_readable, "all of it was read: a needless receive");
+        }
+    }
+    drop(client);
+    assert_eq!(shard.until_ready("FIN", |ready| ready.hung_up), 5);
+}
+
+fn what_arrived_before_a_socket_was_handed_on_is_told_with_it(backend: Backend) {
+    let mut shard = Shard::new(backend);
+    let (socket, mut client) = shard.connect(1);
+    // Reported to the holder before, who forgets it.
+    client.write_all(b"one").unwrap();
+    assert!(!shard.settle().is_empty());
+    assert!(shard.parked.hand_on(socket, 2));
+    // More than a buffer: a receive that fills it says nothing of what is left.
+    client.write_all(&[b'x'; 5_000]).unwrap();
+    shard.settle();
+    let size = ParkedOptions::default().buffer_bytes as usize;
+    let first = receive_once(&mut shard, socket);
+    assert_eq!(first.len(), size);
+    assert!(shard.parked.hand_on(socket, 3));
+    assert_eq!(receive_once(&mut shard, socket).len(), 3 + 5_000 - size);
+    // A receive of what came before FIN empties the socket but for its end.
+    client.write_all(b"last").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    shard.settle();
+    assert_eq!(receive_once(&mut shard, socket), b"last");
+    assert!(shard.parked.hand_on(socket, 4));
+    assert!(matches!(shard.receive_all(socket), (rest, ParkedEventKind::End) if rest.is_empty()));
 }
 
 fn a_hang_up_is_seen(backend: Backend) {
