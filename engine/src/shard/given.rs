@@ -56,7 +56,7 @@ impl Packed {
     pub(super) fn unpack(&self) -> OwnedRequest {
         let mut rest = &*self.texts;
         let mut request = OwnedRequest {
-            method: take(&mut rest).unwrap_or_default(),
+            method: take(&mut rest).unwrap_or_default().into(),
             path: take(&mut rest).unwrap_or_default(),
             query: Vec::new(),
             headers: Vec::new(),
