@@ -28,6 +28,11 @@ impl Ear {
         Self { topic, next: 1, offset: None, decoder: Decoder::default() }
     }
 
+    /// It has no cursor any more.
+    pub(crate) fn forget(&mut self) {
+        self.offset = None;
+    }
+
     /// Its connection begins anew.
     pub(crate) fn reconnect(&mut self) {
         self.decoder = Decoder::default();
@@ -59,8 +64,6 @@ pub(crate) struct Hearing {
     /// Pieces that were taken.
     pub(crate) receives: u64,
     latency: Histogram<u64>,
-    /// Only this topic's deliveries are timed, if one is named.
-    timed_topic: Option<u32>,
     is_timed: bool,
     now: u64,
 }
@@ -74,7 +77,6 @@ impl Hearing {
             arrived: vec![0; topics as usize],
             receives: 0,
             latency: Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("valid bounds"),
-            timed_topic: None,
             is_timed: false,
             now: 0,
         }
@@ -87,10 +89,9 @@ impl Hearing {
         }
     }
 
-    /// From here on times from publish to delivery are kept, of one topic or of all, and no earlier ones.
-    pub(crate) fn time(&mut self, is_timed: bool, topic: Option<u32>) {
+    /// From here on times from publish to delivery are kept, and no earlier ones.
+    pub(crate) fn time(&mut self, is_timed: bool) {
         self.is_timed = is_timed;
-        self.timed_topic = topic;
         self.latency.reset();
     }
 
@@ -124,7 +125,7 @@ impl Hearing {
         let mut asked = Asked::default();
         let Self { judgement, epoch, delivered, arrived, latency, now, .. } = self;
         let Ear { topic, next, offset, decoder } = ear;
-        let is_timed = self.is_timed && self.timed_topic.is_none_or(|timed| timed == *topic);
+        let is_timed = self.is_timed;
         self.receives += 1;
         decoder.feed(wire, bytes, &mut |found| match found {
             Found::Event(text) => {

@@ -15,6 +15,8 @@ pub mod judge;
 pub mod machine;
 pub mod network;
 pub mod payload;
+pub mod peers;
+pub mod plot;
 pub mod probe;
 pub mod publisher;
 pub mod rows;

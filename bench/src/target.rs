@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -108,6 +108,7 @@ impl Target {
     /// # Errors
     /// The program cannot be started, ended at once, or does not accept within 20 s.
     pub fn start(&self, core: usize) -> io::Result<Running> {
+        wait_until_free(self.port)?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -139,8 +140,23 @@ impl Target {
         }
         // What a start leaves to be done (caches, lazily made pages) is done before anything is measured.
         std::thread::sleep(Duration::from_millis(300));
+        running.check()?;
         Ok(running)
     }
+}
+
+/// Waits until nobody listens at a port. The kernel lets go of what a killed server had in its rings of
+/// io_uring, a listener too, only some time after the process has ended: until then its port is taken, and
+/// even accepts.
+fn wait_until_free(port: u16) -> io::Result<()> {
+    let started = Instant::now();
+    while let Err(error) = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
+        if started.elapsed() > END_MAX {
+            return Err(io::Error::new(error.kind(), format!("port {port} does not become free: {error}")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 impl Running {

@@ -45,6 +45,7 @@ pub use metrics::{Family, Kind, Metrics, Sample};
 pub use publish::{PublishError, Published, Publisher};
 pub use receiver::{Closed, Received, Receiver};
 pub use sys::{
-    DescriptorLimit, descriptor_limit, locked_memory_limit, raise_descriptor_limit, raise_locked_memory_limit,
+    DescriptorLimit, descriptor_limit, locked_memory_limit, raise_descriptor_limit,
+    raise_locked_memory_limit, refuse_huge_pages,
 };
 pub use topic::{Matcher, TOPIC_BYTES_MAX, Topic, TopicError};

@@ -50,6 +50,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     logs::start(&settings.server);
+    if let Err(error) = stentor::refuse_huge_pages() {
+        tracing::debug!(%error, "the kernel has no say over huge pages");
+    }
     let outcome = serve(&settings, publish);
     match &outcome {
         Outcome::Drained => tracing::info!("ended"),

@@ -8,18 +8,15 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::ring::{Buffers, Done, Of, Ring, SUBSCRIBERS};
+use crate::hearing::{Ear, Hearing};
 use crate::judge::Judgement;
-use crate::machine;
 use crate::target::Subscribe;
-use crate::wire::{self, Decoder, Found};
 
 /// Connections that are being made at once.
 const CONNECTING: usize = 1_024;
 /// Subscribers of one loopback address: it has ports for about 64,000, and the search for a free one is short
 /// while most are free.
 const AN_ADDRESS: u32 = 20_000;
-/// Events whose deliveries are counted at once.
-const COUNTED: usize = 4_096;
 /// Connections that are ended between two turns.
 const LEAVING: usize = 2_048;
 /// How long the thread sleeps when nothing has come. A client that waits for each event costs the server a
@@ -41,11 +38,7 @@ enum State {
 
 #[derive(Debug)]
 struct Subscriber {
-    topic: u32,
-    /// Number of the event that it must get next; 0 if any will do.
-    next: u32,
-    /// Offset of its place in the log.
-    offset: u64,
+    ear: Ear,
     /// Counts its connections.
     life: u32,
     state: State,
@@ -53,7 +46,6 @@ struct Subscriber {
     is_deaf: bool,
     /// Answers to its opening.
     answers: u8,
-    decoder: Decoder,
 }
 
 /// Who subscribes to what.
@@ -104,17 +96,7 @@ pub struct Clients<'a> {
     opening: usize,
     open: usize,
     leaving: usize,
-    judgement: Judgement,
-    /// Epoch of the cursors.
-    epoch: String,
-    /// How often each of the latest events of topic 0 was delivered.
-    delivered: Vec<u32>,
-    /// Deliveries of each topic.
-    arrived: Vec<u64>,
-    /// Receives that brought something.
-    receives: u64,
-    latency: Histogram<u64>,
-    is_timed: bool,
+    hearing: Hearing,
     done: Vec<Done>,
     readable: Vec<u32>,
     /// The first failure to connect.
@@ -130,14 +112,11 @@ impl<'a> Clients<'a> {
         let count = plan.subscribers;
         let rings = (0..count.div_ceil(SUBSCRIBERS)).map(|_| Ring::new()).collect::<io::Result<_>>()?;
         let subscriber = |number| Subscriber {
-            topic: (plan.topic_of)(number),
-            next: 1,
-            offset: 0,
+            ear: Ear::new((plan.topic_of)(number)),
             life: 0,
             state: State::Away,
             is_deaf: false,
             answers: 0,
-            decoder: Decoder::default(),
         };
         Ok(Self {
             how,
@@ -151,13 +130,7 @@ impl<'a> Clients<'a> {
             opening: 0,
             open: 0,
             leaving: 0,
-            judgement: Judgement::default(),
-            epoch: String::new(),
-            delivered: vec![0; COUNTED],
-            arrived: vec![0; plan.topics as usize],
-            receives: 0,
-            latency: Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("valid bounds"),
-            is_timed: false,
+            hearing: Hearing::new(plan.topics),
             done: Vec::new(),
             readable: Vec::new(),
             failure: None,
@@ -204,7 +177,7 @@ impl<'a> Clients<'a> {
         for number in which {
             let subscriber = &mut self.subscribers[number as usize];
             if !resumes {
-                subscriber.offset = 0;
+                subscriber.ear.forget();
             }
             self.waiting.push_back(number);
         }
@@ -269,7 +242,7 @@ impl<'a> Clients<'a> {
 
     /// Subscribers of a topic that hear, and read.
     pub fn hearing(&self, topic: u32) -> usize {
-        let hears = |one: &&Subscriber| one.topic == topic && one.state == State::Open && !one.is_deaf;
+        let hears = |one: &&Subscriber| one.ear.topic == topic && one.state == State::Open && !one.is_deaf;
         self.subscribers.iter().filter(hears).count()
     }
 
@@ -285,12 +258,12 @@ impl<'a> Clients<'a> {
 
     /// Deliveries of the events of a topic so far.
     pub fn arrived(&self, topic: u32) -> u64 {
-        self.arrived[topic as usize]
+        self.hearing.arrived(topic)
     }
 
     /// Receives that brought something, so far.
     pub fn receives(&self) -> u64 {
-        self.receives
+        self.hearing.receives
     }
 
     /// Connections that are being ended.
@@ -312,42 +285,41 @@ impl<'a> Clients<'a> {
     /// From here on each subscriber must get the event `next_of(topic)` of its topic next; 0 for any.
     pub fn expect(&mut self, next_of: impl Fn(u32) -> u32) {
         for subscriber in &mut self.subscribers {
-            subscriber.next = next_of(subscriber.topic);
+            subscriber.ear.next = next_of(subscriber.ear.topic);
         }
     }
 
     /// Events that subscribers have not got, if `last_of(topic)` was the last of each topic.
     pub fn missing(&self, last_of: impl Fn(u32) -> u32) -> u64 {
         let missing =
-            |subscriber: &Subscriber| (last_of(subscriber.topic) + 1).saturating_sub(subscriber.next);
+            |subscriber: &Subscriber| (last_of(subscriber.ear.topic) + 1).saturating_sub(subscriber.ear.next);
         let reading = self.subscribers.iter().filter(|subscriber| !subscriber.is_deaf);
         reading.map(|subscriber| u64::from(missing(subscriber))).sum()
     }
 
     /// What came so far.
     pub fn judgement(&self) -> Judgement {
-        self.judgement
+        self.hearing.judgement
     }
 
     /// How often the event of that number of topic 0 was delivered since [`Clients::count_anew`].
     pub fn delivered(&self, number: u64) -> usize {
-        self.delivered[number as usize % COUNTED] as usize
+        self.hearing.delivered(number)
     }
 
     /// The event of that number of topic 0 is about to be published.
     pub fn count_anew(&mut self, number: u64) {
-        self.delivered[number as usize % COUNTED] = 0;
+        self.hearing.count_anew(number);
     }
 
     /// From here on times from publish to delivery are kept (nanoseconds), and no earlier ones.
     pub fn time(&mut self, is_timed: bool) {
-        self.is_timed = is_timed;
-        self.latency.reset();
+        self.hearing.time(is_timed);
     }
 
     /// Times from publish to delivery, in nanoseconds.
     pub fn latency(&self) -> &Histogram<u64> {
-        &self.latency
+        self.hearing.latency()
     }
 
     /// Takes turns until `until` says so; sleeps a little when nothing comes. Answers whether it said so within
@@ -407,15 +379,14 @@ impl<'a> Clients<'a> {
 
     fn open_one(&mut self, number: u32) -> io::Result<()> {
         let subscriber = &mut self.subscribers[number as usize];
-        let topic = (self.matcher)(subscriber.topic);
+        let topic = (self.matcher)(subscriber.ear.topic);
         subscriber.life += 1;
         subscriber.state = State::Opening;
         subscriber.answers = 0;
-        subscriber.decoder = Decoder::default();
-        let mut then: VecDeque<_> = match &self.how.again {
-            Some(again) if subscriber.offset > 0 => {
-                VecDeque::from([again(&topic, &format!("{}-{}", self.epoch, subscriber.offset))])
-            }
+        subscriber.ear.reconnect();
+        let cursor = self.hearing.cursor(&subscriber.ear);
+        let mut then: VecDeque<_> = match (&self.how.again, cursor) {
+            (Some(again), Some(cursor)) => VecDeque::from([again(&topic, &cursor)]),
             _ => (self.how.opening)(&topic).into(),
         };
         let [_, _, high, low] = (number / AN_ADDRESS + 1).to_be_bytes();
@@ -486,7 +457,7 @@ impl<'a> Clients<'a> {
     fn end(&mut self, ring: usize, slot: u32) -> io::Result<()> {
         let number = (ring * SUBSCRIBERS) as u32 + slot;
         if matches!(self.subscribers[number as usize].state, State::Open | State::Opening) {
-            self.judgement.ended += 1;
+            self.hearing.judgement.ended += 1;
         }
         self.leave([number])
     }
@@ -496,23 +467,10 @@ impl<'a> Clients<'a> {
         let mut ended = Vec::new();
         let mut readable = std::mem::take(&mut self.readable);
         let mut to_send: Vec<(u32, Vec<u8>)> = Vec::new();
-        let Self {
-            rings,
-            buffers,
-            subscribers,
-            judgement,
-            delivered,
-            arrived,
-            receives,
-            latency,
-            how,
-            epoch,
-            matcher,
-            ..
-        } = self;
+        let Self { rings, buffers, subscribers, hearing, how, matcher, .. } = self;
         let base = ring * SUBSCRIBERS;
-        let now = if self.is_timed { machine::now() } else { 0 };
-        let (mut opened, is_timed) = (Vec::new(), self.is_timed);
+        hearing.begin();
+        let mut opened = Vec::new();
         rings[ring].receive(buffers, &mut readable, done, &mut |slot, received| {
             let subscriber = &mut subscribers[base + slot as usize];
             let Ok(received) = received else { return ended.push(slot) };
@@ -520,50 +478,23 @@ impl<'a> Clients<'a> {
                 return ended.push(slot);
             }
             bytes += received.len();
-            *receives += 1;
-            let Subscriber { topic, next, offset, state, answers, decoder, .. } = subscriber;
-            decoder.feed(how.wire, received, &mut |found| match found {
-                Found::Event(text) => {
-                    if let Some(payload) = judgement.event(next, *topic, text) {
-                        arrived[*topic as usize] += 1;
-                        if *topic == 0 {
-                            delivered[payload.number as usize % COUNTED] += 1;
-                        }
-                        if is_timed {
-                            latency.saturating_record(now.saturating_sub(payload.sent).max(1));
-                        }
-                    }
-                }
-                Found::Cursor(cursor) => {
-                    if let Some(hyphen) = memchr::memchr(b'-', cursor) {
-                        if epoch.is_empty() {
-                            *epoch = String::from_utf8_lossy(&cursor[..hyphen]).into_owned();
-                        }
-                        *offset = cursor[hyphen + 1..]
-                            .iter()
-                            .fold(0, |value, digit| value * 10 + u64::from(digit.wrapping_sub(b'0')));
-                    }
-                }
-                Found::Answer => {
-                    *answers = answers.saturating_add(1);
-                    if *state == State::Opening {
-                        opened.push(slot);
-                    }
-                }
-                Found::Again => {
-                    if let Some(again) = &how.again {
-                        let cursor = format!("{epoch}-{offset}");
-                        to_send.push((slot, again(&matcher(*topic), &cursor)));
-                    }
-                }
-                Found::Ping(data) => to_send.push((slot, wire::pong(data))),
-                Found::Gap => judgement.gaps += 1,
-                Found::Malformed => {
-                    judgement.malformed += 1;
-                    ended.push(slot);
-                }
-                Found::End => ended.push(slot),
-            });
+            let asked = hearing.take(how.wire, &mut subscriber.ear, received);
+            subscriber.answers = subscriber.answers.saturating_add(asked.answers);
+            if subscriber.state == State::Opening {
+                opened.extend((0..asked.answers).map(|_| slot));
+            }
+            if asked.again
+                && let Some(again) = &how.again
+                && let Some(cursor) = hearing.cursor(&subscriber.ear)
+            {
+                to_send.push((slot, again(&matcher(subscriber.ear.topic), &cursor)));
+            }
+            if !asked.reply.is_empty() {
+                to_send.push((slot, asked.reply));
+            }
+            if asked.is_over {
+                ended.push(slot);
+            }
         })?;
         self.readable = readable;
         for slot in opened {

@@ -165,7 +165,7 @@ impl<'a> Ghosts<'a> {
 
     /// From here on times from publish to delivery are kept, and no earlier ones.
     pub fn time(&mut self, is_timed: bool) {
-        self.hearing.time(is_timed, None);
+        self.hearing.time(is_timed);
     }
 
     /// Times from publish to delivery, in nanoseconds.
@@ -297,6 +297,9 @@ impl<'a> Ghosts<'a> {
                 (Some(again), Some(cursor)) => VecDeque::from([again(&topic, &cursor)]),
                 _ => (self.how.opening)(&topic).into(),
             };
+            if !resumes {
+                ghost.ear.forget();
+            }
             ghost.ear.reconnect();
             ghost.state = State::Opening;
             ghost.due = parts.len() as u8;

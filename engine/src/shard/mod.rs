@@ -16,6 +16,7 @@ mod given;
 mod half_sent;
 mod index;
 mod input;
+mod members;
 #[cfg(test)]
 mod memory;
 mod prepared;
@@ -526,7 +527,9 @@ impl Shard {
             extra.leftover = join.leftover;
         }
         let request = join.request.map(|request| Packed::new(&request));
-        self.give(id.index, Given { publish: join.publish, data: join.data, request });
+        // Whoever cannot speak has no use for the right to publish.
+        let publish = if encoding.transport == Transport::WebSocket { join.publish } else { Vec::new() };
+        self.give(id.index, Given { publish, data: join.data, request });
         self.serve_soon(id.index);
         id
     }
@@ -621,6 +624,11 @@ impl Shard {
     fn look(&self) {
         #[cfg(test)]
         self.work.looks.set(self.work.looks.get() + 1);
+    }
+
+    /// What the driver has still to do.
+    pub(crate) fn actions(&self) -> usize {
+        self.actions.len()
     }
 
     /// What the driver is to do next.

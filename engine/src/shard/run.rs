@@ -424,7 +424,12 @@ async fn tick(local: Rc<Local>) {
 
 /// What the sockets have to say; whether there is more of it.
 fn harvest(local: &Rc<Local>, events: &mut Vec<ParkedEvent>) -> bool {
-    let has_more = local.parked.borrow_mut().harvest(HARVEST_MAX, events);
+    // When a mass hangs up, what follows from what was heard is done before more is heard.
+    let max = HARVEST_MAX.saturating_sub(local.core.borrow().actions());
+    if max == 0 {
+        return true;
+    }
+    let has_more = local.parked.borrow_mut().harvest(max, events);
     for event in events.drain(..) {
         let slot = slot_of(event.token);
         let mut core = local.core.borrow_mut();

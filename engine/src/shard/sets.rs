@@ -2,12 +2,13 @@
 //! has no queue: what it has still to send are the shard's unfinished events of its matchers beyond `walked`.
 
 use std::hash::BuildHasher;
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::rc::Rc;
 
 use hashbrown::DefaultHashBuilder;
 
 use super::index::{Stands, TopicIndex, Under};
+use super::members::Members;
 use super::slots::{Slots, State};
 use super::walk::Walk;
 use crate::cursor::Offset;
@@ -50,82 +51,6 @@ impl Deref for Matchers {
         match self {
             Self::One(matcher) => std::slice::from_ref(matcher),
             Self::List(matchers) => matchers,
-        }
-    }
-}
-
-/// Slot numbers, in a vector from the second on: a set of one takes no allocation.
-#[derive(Debug, Default)]
-pub(crate) enum Members {
-    #[default]
-    None,
-    One(u32),
-    #[expect(clippy::box_collection, reason = "keeps a set of one, of which there may be millions, small")]
-    Many(Box<Vec<u32>>),
-}
-
-impl Deref for Members {
-    type Target = [u32];
-
-    fn deref(&self) -> &[u32] {
-        match self {
-            Self::None => &[],
-            Self::One(slot) => std::slice::from_ref(slot),
-            Self::Many(slots) => slots,
-        }
-    }
-}
-
-impl DerefMut for Members {
-    fn deref_mut(&mut self) -> &mut [u32] {
-        match self {
-            Self::None => &mut [],
-            Self::One(slot) => std::slice::from_mut(slot),
-            Self::Many(slots) => slots,
-        }
-    }
-}
-
-impl Members {
-    /// Members that there is room for without an allocation.
-    #[cfg(test)]
-    pub(crate) fn capacity(&self) -> usize {
-        match self {
-            Self::None | Self::One(_) => 1,
-            Self::Many(slots) => slots.capacity(),
-        }
-    }
-
-    fn push(&mut self, slot: u32) {
-        match self {
-            Self::None => *self = Self::One(slot),
-            Self::One(first) => *self = Self::Many(Box::new(vec![*first, slot])),
-            Self::Many(slots) => slots.push(slot),
-        }
-    }
-
-    fn swap_remove(&mut self, index: usize) {
-        match self {
-            Self::Many(slots) => {
-                slots.swap_remove(index);
-                self.give_room_back();
-            }
-            _ => *self = Self::None,
-        }
-    }
-
-    /// A set that was large once gives its memory back.
-    fn give_room_back(&mut self) {
-        let Self::Many(slots) = self else { return };
-        match slots[..] {
-            [] => *self = Self::None,
-            [only] => *self = Self::One(only),
-            _ => {
-                if slots.capacity() > 64 && slots.len() * 4 < slots.capacity() {
-                    let keep = slots.len() * 2;
-                    slots.shrink_to(keep);
-                }
-            }
         }
     }
 }

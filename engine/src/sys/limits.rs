@@ -37,6 +37,16 @@ pub fn raise_descriptor_limit() -> io::Result<DescriptorLimit> {
     descriptor_limit()
 }
 
+/// Has the kernel give this process memory in small pages only (`PR_SET_THP_DISABLE`). Allocators ask for huge
+/// ones, of 2 MiB each: then what a storm took in many places does not go back, for something is left in each.
+///
+/// # Errors
+/// The kernel knows no huge pages.
+pub fn refuse_huge_pages() -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }).map(drop)
+}
+
 /// How much memory the processes of this user may lock in all (`RLIMIT_MEMLOCK`), in bytes; `u64::MAX` if
 /// there is no limit. Newer kernels (Linux 6.18 does) count rings of io_uring as locked, but for those who
 /// may lock what they like (`CAP_IPC_LOCK`): about 0.55 MiB a shard, and 0.2 MiB for every 16,384 connections

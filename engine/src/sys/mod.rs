@@ -45,7 +45,8 @@ use std::time::Duration;
 pub(crate) use buffers::Received;
 pub(crate) use eventfd::{EventFd, Sleeper};
 pub use limits::{
-    DescriptorLimit, descriptor_limit, locked_memory_limit, raise_descriptor_limit, raise_locked_memory_limit,
+    DescriptorLimit, descriptor_limit, locked_memory_limit, raise_descriptor_limit,
+    raise_locked_memory_limit, refuse_huge_pages,
 };
 pub(crate) use limits::{allowed_cpus, is_out_of_descriptors, pin_thread};
 pub(crate) use runtime::Runtime;

@@ -216,7 +216,8 @@ impl Rings {
         let ring = Ring::new(self.eventfd.as_fd(), self.table_sockets)?;
         self.tables.push(Table {
             ring,
-            places: Vec::new(),
+            // Room for all: what is not used yet is not in memory yet, and nothing is copied as it fills.
+            places: Vec::with_capacity(self.table_sockets as usize),
             size: self.table_sockets,
             free: NONE,
             is_touched: false,
