@@ -24,6 +24,11 @@ impl Given {
         self.publish.is_empty() && self.data.is_none() && self.request.is_none()
     }
 
+    /// The same rights again, and nothing that is a subscriber's own.
+    pub(super) fn clone_plain(&self) -> Self {
+        Self { publish: self.publish.clone(), data: None, request: None }
+    }
+
     /// Whether `other` may stand for it.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let is_plain = |given: &Self| given.data.is_none() && given.request.is_none();

@@ -254,6 +254,8 @@ pub(crate) struct Shard {
     extras: BTreeMap<u32, Box<Extra>>,
     half_sent: HalfSents,
     given: BTreeMap<u32, Rc<Given>>,
+    /// What the first was given that is no one's own: most are given the same, and cost nothing beside their slot.
+    given_common: Option<Given>,
     /// What the latest subscriber was given to which that was of no one else's making.
     given_lately: Option<Rc<Given>>,
 
@@ -303,6 +305,7 @@ impl Shard {
             extras: BTreeMap::new(),
             half_sent: HalfSents::default(),
             given: BTreeMap::new(),
+            given_common: None,
             given_lately: None,
             turns: Turns::default(),
             unfinished: BTreeMap::new(),
@@ -447,7 +450,11 @@ impl Shard {
 
     /// What the application gave a subscriber.
     fn given_to(&self, index: u32) -> Option<&Given> {
-        if !self.slots[index].is(flag::IS_GIVEN) {
+        let slot = &self.slots[index];
+        if slot.is(flag::IS_GIVEN_COMMON) {
+            return self.given_common.as_ref();
+        }
+        if !slot.is(flag::IS_GIVEN) {
             return None;
         }
         self.given.get(&index).map(|given| &**given)
@@ -455,6 +462,13 @@ impl Shard {
 
     fn give(&mut self, index: u32, mut given: Given) {
         if given.is_nothing() {
+            return;
+        }
+        if self.given_common.is_none() && given.is_same(&given) {
+            self.given_common = Some(given.clone_plain());
+        }
+        if self.given_common.as_ref().is_some_and(|common| common.is_same(&given)) {
+            self.slots[index].put(flag::IS_GIVEN_COMMON, true);
             return;
         }
         let shared = match &self.given_lately {
@@ -482,7 +496,7 @@ impl Shard {
         if flags & flag::IS_GIVEN != 0 {
             self.given.remove(&index);
         }
-        self.slots[index].put(flag::HAS_EXTRA | flag::IS_GIVEN, false);
+        self.slots[index].put(flag::HAS_EXTRA | flag::IS_GIVEN | flag::IS_GIVEN_COMMON, false);
     }
 
     /// A connection subscribes: it is served from the log until it is level with its set. Its socket follows,

@@ -114,6 +114,8 @@ pub(crate) mod flag {
     pub(crate) const ENDS: u32 = 1 << 22;
     /// The application gave it something, which stands beside the slot.
     pub(crate) const IS_GIVEN: u32 = 1 << 25;
+    /// The application gave it what it gave most.
+    pub(crate) const IS_GIVEN_COMMON: u32 = 1 << 27;
     /// A `stentor.v1` WebSocket that has subscribed by a command.
     pub(crate) const HAS_SUBSCRIBED: u32 = 1 << 26;
     /// A WebSocket that is closing waits for its peer's close.
