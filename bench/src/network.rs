@@ -68,8 +68,8 @@ fn unshare() -> io::Result<()> {
 }
 
 fn bring_loopback_up() -> io::Result<()> {
-    // SAFETY: a socket that is closed below; the request is plain bytes, for which all zeros are valid, with a
-    // name that ends within it, and the kernel reads and writes no more than it.
+    // SAFETY: a socket that is closed below; the request is plain bytes, for which all zeros are valid, with
+    // a name that ends within it, and the kernel reads and writes no more than it.
     unsafe {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
         if socket < 0 {

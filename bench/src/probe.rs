@@ -1,5 +1,5 @@
-//! One subscriber and one publisher on threads of their own, beside the many: what they wait for is the server,
-//! not the many subscribers' own thread, which may have a million receives before it.
+//! One subscriber and one publisher on threads of their own, beside the many: what they wait for is the
+//! server, not the many subscribers' own thread, which may have a million receives before it.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -29,8 +29,8 @@ const SILENT: &str = "bench/probe/silent";
 pub enum Look {
     /// A topic with one subscriber: an event once in this time, from publish to the event.
     Publishes(Duration),
-    /// Somebody new once in this time: from the connect to the head of the answer, and to the first event, which
-    /// the log has.
+    /// Somebody new once in this time: from the connect to the head of the answer, and to the first event,
+    /// which the log has.
     Newcomers(Duration),
     /// As many who hear nothing but heartbeats: the time between two of them.
     Heartbeats(usize),

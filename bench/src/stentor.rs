@@ -84,7 +84,8 @@ pub fn target(options: &Options) -> Target {
             request: Box::new(|topic, payload| {
                 let length = payload.len();
                 let mut request = format!(
-                    "POST /events?topic={topic} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+                    "POST /events?topic={topic} HTTP/1.1\r\nHost: localhost\r\n\
+                     Content-Length: {length}\r\n\r\n"
                 )
                 .into_bytes();
                 request.extend_from_slice(payload);

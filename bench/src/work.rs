@@ -203,14 +203,14 @@ impl<'a> Site<'a> {
     /// Publishes to topic 0, with `in_flight` events under way at any time, for as long as `time`.
     ///
     /// # Errors
-    /// A publish is refused, an event does not reach all within 120 s, or a subscriber got what it should not:
-    /// then there is no figure.
+    /// A publish is refused, an event does not reach all within 120 s, or a subscriber got what it should
+    /// not: then there is no figure.
     pub fn deliver(&mut self, in_flight: usize, time: Duration) -> io::Result<Delivered> {
         self.deliver_by(in_flight, in_flight.saturating_sub(1), time)
     }
 
-    /// Publishes `events` events to topic 0 at once, the next as many when all subscribers have got those, and
-    /// so on for as long as `time`.
+    /// Publishes `events` events to topic 0 at once, the next as many when all subscribers have got those,
+    /// and so on for as long as `time`.
     ///
     /// # Errors
     /// As [`Site::deliver`].
@@ -342,8 +342,8 @@ impl<'a> Site<'a> {
     }
 
     /// Publishes `times` events to topic 0, each when the one before has come and the server has rested for
-    /// `rest`, and answers how long they were under way. It waits without sleeping, so that what is measured is
-    /// the server's waking and not the subscriber's.
+    /// `rest`, and answers how long they were under way. It waits without sleeping, so that what is measured
+    /// is the server's waking and not the subscriber's.
     ///
     /// # Errors
     /// As [`Site::deliver`].

@@ -1,5 +1,5 @@
-//! The ghosts' TCP against the kernel's: each test in a network namespace of its own, with the kernel's sockets on
-//! the other side.
+//! The ghosts' TCP against the kernel's: each test in a network namespace of its own, with the kernel's
+//! sockets on the other side.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};

@@ -506,7 +506,7 @@ fn shard_thread(birth: Birth, decisions: &Receiver<Decision>, answer: &Sender<st
         }
         // After those that listen have begun: who is told that the engine has started finds it complete.
         let started = answer.clone();
-        monoio::spawn(async move {
+        sys::spawn(async move {
             let _ = started.send(Ok(()));
         });
         if let Err(error) = run::run(local, receiver).await {

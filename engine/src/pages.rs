@@ -1,5 +1,5 @@
-//! Numbered things in pages: what grows copies nothing, a number stays good as long as its thing is there, and
-//! a page of which nothing is left is given back.
+//! Numbered things in pages: what grows copies nothing, a number stays good as long as its thing is there,
+//! and a page of which nothing is left is given back.
 
 /// Things of `T` under numbers from 0, `ITEMS` a page (a multiple of 64). The lowest vacant number is taken
 /// first, so that the last pages become empty when few are left.

@@ -21,8 +21,8 @@ use stentor_bench::{network, stentor};
 
 /// Holds millions of real connections to a push server, on one machine, and measures what it does with them.
 ///
-/// Everything happens in a network namespace of its own, which ends with the run. `c10m doctor` says what this
-/// machine allows; `--plan` says what a run would set and need.
+/// Everything happens in a network namespace of its own, which ends with the run. `c10m doctor` says what
+/// this machine allows; `--plan` says what a run would set and need.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {

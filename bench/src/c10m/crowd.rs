@@ -1,7 +1,7 @@
 //! All subscribers of a run: ghosts, and a control group on kernel sockets; or kernel sockets alone.
 //!
-//! Both hear the same topics. If what the control group sees differs from what the ghosts see, the figures are
-//! the clients' and not the server's.
+//! Both hear the same topics. If what the control group sees differs from what the ghosts see, the figures
+//! are the clients' and not the server's.
 
 use std::io;
 use std::ops::Range;
@@ -69,8 +69,8 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Lets everybody in a share of the crowd connect as turns are taken, the control group among the ghosts: call
-    /// it for each of [`Crowd::slices`], and let each settle before the next.
+    /// Lets everybody in a share of the crowd connect as turns are taken, the control group among the ghosts:
+    /// call it for each of [`Crowd::slices`], and let each settle before the next.
     pub fn connect(&mut self, slice: &Slice, resumes: bool) {
         if let Some(ghosts) = &mut self.ghosts {
             ghosts.start_connecting(slice.ghosts.clone(), resumes);

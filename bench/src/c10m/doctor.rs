@@ -35,8 +35,8 @@ pub fn plan(connections: usize, with_ghosts: bool, ring_bytes: usize) -> String 
     for (key, is, wanted) in missing {
         let _ = writeln!(text, "  {} = {wanted} (is {is}): {}", key.path.replace('/', "."), key.why);
     }
-    text += "settings of the namespace: ports 1024 to 65000, backlogs 65535, no SYN cookies, a table of connections of \
-             its own\n";
+    text += "settings of the namespace: ports 1024 to 65000, backlogs 65535, no SYN cookies, \
+             a table of connections of its own\n";
     text
 }
 

@@ -14,14 +14,17 @@ svg { width: 100%; height: auto; overflow: visible } svg text { font-size: 11px;
 polyline { fill: none; stroke: var(--line); stroke-width: 1.5 } line { stroke: var(--grid) }
 ";
 
+/// What a line shows of a sample.
+type Value = fn(&Sample) -> f64;
+
 /// The page.
 pub fn page(report: &Report) -> String {
     let mut page = String::new();
     let title = format!("{} of {}", report.scenario, report.target);
     let _ = write!(
         page,
-        "<!doctype html><html lang=en><meta charset=utf-8><title>{0}</title><style>{STYLE}</style><h1>{0}</h1>\
-         <p>{1}<br><code>{2}</code></p>",
+        "<!doctype html><html lang=en><meta charset=utf-8><title>{0}</title>\
+         <style>{STYLE}</style><h1>{0}</h1><p>{1}<br><code>{2}</code></p>",
         escaped(&title),
         escaped(&report.machine),
         escaped(&report.command)
@@ -40,7 +43,7 @@ pub fn page(report: &Report) -> String {
         page += &row(figure);
     }
     page += "</table><h2>Over time</h2>";
-    let charts: [(&str, fn(&Sample) -> f64); 6] = [
+    let charts: [(&str, Value); 6] = [
         ("Connections", |sample| sample.connections),
         ("Deliveries a second", |sample| sample.deliveries),
         ("Memory of the server, MiB", |sample| sample.server_memory),
@@ -80,7 +83,7 @@ const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 140.0;
 
 /// A line over time, from 0 up to its highest.
-fn chart(title: &str, samples: &[Sample], value: fn(&Sample) -> f64) -> String {
+fn chart(title: &str, samples: &[Sample], value: Value) -> String {
     let end = samples.last().map_or(1.0, |sample| sample.at).max(1e-9);
     let top = samples.iter().map(value).fold(0.0, f64::max);
     let scale = if top > 0.0 { top } else { 1.0 };

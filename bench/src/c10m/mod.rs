@@ -1,5 +1,5 @@
-//! The C10M harness: scenarios with millions of real connections on one machine, and what they are allowed to do to
-//! it.
+//! The C10M harness: scenarios with millions of real connections on one machine, and what they are allowed to
+//! do to it.
 
 pub mod crowd;
 pub mod doctor;

@@ -122,8 +122,8 @@ impl Report {
         }
         let Judgement { events, lost, doubled, foreign, malformed, gaps, ended } = self.judgement;
         text += &format!(
-            "  judged: {events} deliveries; {lost} lost, {doubled} twice, {foreign} foreign, {malformed} malformed, \
-             {gaps} gaps, {ended} ended\n"
+            "  judged: {events} deliveries; {lost} lost, {doubled} twice, {foreign} foreign, \
+             {malformed} malformed, {gaps} gaps, {ended} ended\n"
         );
         if let Some(failure) = &self.failure {
             text += &format!("  FAILED: {failure}\n");
@@ -244,7 +244,7 @@ mod tests {
             (1_234_567.0, "1,234,567"),
             (-1_000.0, "-1,000"),
             (999.94, "999.9"),
-            (3.14159, "3.14"),
+            (3.2718, "3.27"),
             (0.0012, "0.0012"),
             (0.0, "0.0000"),
         ] {

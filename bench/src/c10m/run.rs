@@ -116,8 +116,8 @@ impl<'a> Run<'a> {
     /// Takes turns until `until` says so, or for as long as `within`; answers whether it said so.
     ///
     /// # Errors
-    /// The run was interrupted, took too long, or leaves too little memory; the server ended; a subscriber got what
-    /// it should not.
+    /// The run was interrupted, took too long, or leaves too little memory; the server ended; a subscriber
+    /// got what it should not.
     pub fn go(&mut self, within: Duration, mut until: impl FnMut(&mut Self) -> bool) -> io::Result<bool> {
         let started = Instant::now();
         loop {
@@ -187,7 +187,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Connects everybody from `from` to `to` of the crowd (shares of it), and adds what that cost to the report.
+    /// Connects everybody from `from` to `to` of the crowd (shares of it), and adds what that cost to the
+    /// report.
     ///
     /// # Errors
     /// As [`Run::go`]; or somebody did not get through.
@@ -286,8 +287,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Times from publish to delivery since they were last counted anew: figures of the ghosts, and the control
-    /// group's beside them.
+    /// Times from publish to delivery since they were last counted anew: figures of the ghosts, and the
+    /// control group's beside them.
     pub fn latencies(&mut self) {
         let sockets = self.crowd.sockets().latency().clone();
         let main = self.crowd.ghosts().map_or_else(|| sockets.clone(), |ghosts| ghosts.latency().clone());
@@ -325,8 +326,8 @@ impl<'a> Run<'a> {
         if let Some(ghosts) = self.crowd.ghosts() {
             let (counts, (dropped, unsent), lost) = (ghosts.counts(), ghosts.drops(), ghosts.lost());
             line += &format!(
-                "; packet rings dropped {dropped} in and {unsent} out, impairments {lost}; sent again by ghosts {}, by the \
-                 kernel {}, beyond a hole {}, given up {}",
+                "; packet rings dropped {dropped} in and {unsent} out, impairments {lost}; sent again by \
+                 ghosts {}, by the kernel {}, beyond a hole {}, given up {}",
                 counts.resent - before.resent,
                 counts.doubled - before.doubled,
                 counts.beyond_hole - before.beyond_hole,
@@ -340,8 +341,8 @@ impl<'a> Run<'a> {
             vec![line, "CPU is that of the whole machine where it does not say server".to_owned()];
     }
 
-    /// The server's memory and the kernel's objects after everybody has left, each as a share of what they were
-    /// before anybody came.
+    /// The server's memory and the kernel's objects after everybody has left, each as a share of what they
+    /// were before anybody came.
     pub fn memory_after(&mut self, most: Option<f64>) {
         let (kernel, _) = Slabs::now().since(&self.slabs);
         let ours = self.server.memory() as f64 - self.memory as f64;

@@ -16,8 +16,8 @@ const RECEIVES: usize = 128;
 /// Bytes of one receive. No power of two, so that the buffers' first lines do not share a cache set.
 const BUFFER: usize = 32 * 1024 + 192;
 
-/// What a completion is of; kept in the top byte of `user_data`, above 24 bits of the connection's life and 32
-/// of its number.
+/// What a completion is of; kept in the top byte of `user_data`, above 24 bits of the connection's life and
+/// 32 of its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
     /// Making the socket.
@@ -88,8 +88,9 @@ impl Ring {
     }
 
     fn push(&mut self, entries: &[Entry]) -> io::Result<()> {
-        // SAFETY: what the entries point to outlives them: receive buffers are waited for before they are read,
-        // addresses and sent bytes are kept by the caller until their completion, and the rest is static.
+        // SAFETY: what the entries point to outlives them: receive buffers are waited for before they are
+        // read, addresses and sent bytes are kept by the caller until their completion, and the rest is
+        // static.
         while unsafe { self.ring.submission().push_multiple(entries) }.is_err() {
             self.ring.submit()?;
         }
@@ -165,8 +166,8 @@ impl Ring {
         Ok(())
     }
 
-    /// Receives from each of `readable` until it is empty. `take` gets the slot and what came, or an error; no
-    /// bytes mean the peer's end.
+    /// Receives from each of `readable` until it is empty. `take` gets the slot and what came, or an error;
+    /// no bytes mean the peer's end.
     pub(super) fn receive(
         &mut self,
         buffers: &mut Buffers,

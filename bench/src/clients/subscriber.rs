@@ -322,8 +322,8 @@ impl<'a> Clients<'a> {
         self.hearing.latency()
     }
 
-    /// Takes turns until `until` says so; sleeps a little when nothing comes. Answers whether it said so within
-    /// `within`.
+    /// Takes turns until `until` says so; sleeps a little when nothing comes. Answers whether it said so
+    /// within `within`.
     ///
     /// # Errors
     /// As [`Clients::turn`].

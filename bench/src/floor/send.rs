@@ -1,4 +1,5 @@
-//! The plain loop: epoll tells of connections, heads and hang-ups, and a fan-out is one `send()` a subscriber.
+//! The plain loop: epoll tells of connections, heads and hang-ups, and a fan-out is one `send()` a
+//! subscriber.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

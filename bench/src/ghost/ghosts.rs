@@ -133,7 +133,8 @@ impl<'a> Ghosts<'a> {
         self.failed
     }
 
-    /// Events that ghosts have not got, if `last_of(topic)` was the last of each topic. The deaf are not asked.
+    /// Events that ghosts have not got, if `last_of(topic)` was the last of each topic. The deaf are not
+    /// asked.
     pub fn missing(&self, last_of: impl Fn(u32) -> u32) -> u64 {
         let missing =
             |ghost: &Ghost| u64::from((last_of(ghost.ear.topic) + 1).saturating_sub(ghost.ear.next));

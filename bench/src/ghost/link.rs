@@ -58,8 +58,8 @@ impl Control {
     }
 
     fn ask(&self, name: &str, request: libc::Ioctl, fill: impl FnOnce(&mut libc::ifreq)) -> io::Result<()> {
-        // SAFETY: all zeros are a valid request; the name is shorter than its field, so it ends within it; the
-        // kernel reads no more than the request.
+        // SAFETY: all zeros are a valid request; the name is shorter than its field, so it ends within it;
+        // the kernel reads no more than the request.
         let result = unsafe {
             let mut asked: libc::ifreq = std::mem::zeroed();
             for (to, from) in asked.ifr_name.iter_mut().zip(name.bytes()) {

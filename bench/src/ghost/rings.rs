@@ -57,8 +57,8 @@ impl Drop for Map {
 
 impl Map {
     fn new<T>(version: libc::tpacket_versions, option: i32, request: &T, bytes: usize) -> io::Result<Self> {
-        // SAFETY: a descriptor of our own; the kernel reads options of the sizes that it is given; the mapping is
-        // new memory of `bytes`, which the ring of that size backs.
+        // SAFETY: a descriptor of our own; the kernel reads options of the sizes that it is given; the
+        // mapping is new memory of `bytes`, which the ring of that size backs.
         unsafe {
             let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
             if socket < 0 {
@@ -99,7 +99,8 @@ impl Map {
     /// A word that the kernel and we hand places to each other with.
     fn word(&self, offset: usize) -> &AtomicU32 {
         assert!(offset + 4 <= self.bytes && offset.is_multiple_of(4), "inside the ring");
-        // SAFETY: inside the mapping, aligned, and only ever read and written as an atomic while it is shared.
+        // SAFETY: inside the mapping, aligned, and only ever read and written as an atomic while it is
+        // shared.
         unsafe { AtomicU32::from_ptr(self.memory.add(offset).cast()) }
     }
 
@@ -220,7 +221,8 @@ impl Rings {
         max
     }
 
-    /// Queues an IP packet; it is gone with the next [`Rings::flush`]. Lost, and counted, if there is no room.
+    /// Queues an IP packet; it is gone with the next [`Rings::flush`]. Lost, and counted, if there is no
+    /// room.
     pub(super) fn send(&mut self, packet: &[u8]) {
         assert!(packet.len() <= PACKET_MAX, "ghosts send small segments");
         let place = self.place * PLACE;

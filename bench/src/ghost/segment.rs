@@ -86,8 +86,8 @@ impl Segment<'_> {
 }
 
 impl<'a> Segment<'a> {
-    /// Reads a packet; none if it is not a whole, unfragmented TCP segment. Checksums are not looked at: on a pair
-    /// of virtual devices the kernel leaves them out.
+    /// Reads a packet; none if it is not a whole, unfragmented TCP segment. Checksums are not looked at: on a
+    /// pair of virtual devices the kernel leaves them out.
     pub(super) fn read(packet: &'a [u8]) -> Option<Self> {
         let head = usize::from(packet.first()? & 15) * 4;
         let total = usize::from(u16_at(packet, 2)?);
@@ -149,7 +149,8 @@ fn checksum(bytes: &[u8], mut sum: u32) -> u16 {
     !(sum as u16)
 }
 
-/// The checksum of the segment in `packet`, whose own field must be 0 to make one; 0 if a whole packet's is right.
+/// The checksum of the segment in `packet`, whose own field must be 0 to make one; 0 if a whole packet's is
+/// right.
 fn tcp_checksum(packet: &[u8]) -> u16 {
     let mut sum = 6 + (packet.len() - IP) as u32;
     for pair in packet[12..IP].chunks_exact(2) {

@@ -1,8 +1,9 @@
-//! The ghosts' side of TCP (RFC 9293), without sockets or a clock: segments in, segments out, a few bytes a flow.
+//! The ghosts' side of TCP (RFC 9293), without sockets or a clock: segments in, segments out, a few bytes a
+//! flow.
 //!
-//! It is a whole client, and a plain one: it takes data in order only (what comes beyond a hole is dropped and the
-//! hole acknowledged again, so that the server sends it anew), has one segment of its own under way a flow, and
-//! its window never scales.
+//! It is a whole client, and a plain one: it takes data in order only (what comes beyond a hole is dropped
+//! and the hole acknowledged again, so that the server sends it anew), has one segment of its own under way a
+//! flow, and its window never scales.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -44,7 +45,8 @@ struct Flow {
     expected: u32,
     /// Up to here the peer was told that all has come.
     acknowledged: u32,
-    /// The oldest byte of ours that the peer has not confirmed (`SND.UNA`), and the next one that is new (`SND.NXT`).
+    /// The oldest byte of ours that the peer has not confirmed (`SND.UNA`), and the next one that is new
+    /// (`SND.NXT`).
     unconfirmed: u32,
     next: u32,
     /// The peer's latest timestamp.
@@ -128,7 +130,8 @@ pub(super) struct Tcp {
     given_up: Vec<u32>,
 }
 
-/// The initial sequence number (RFC 9293, section 3.4.1): another one for each flow, and higher for each life.
+/// The initial sequence number (RFC 9293, section 3.4.1): another one for each flow, and higher for each
+/// life.
 fn initial(flow: u32, life: u8) -> u32 {
     flow.wrapping_mul(2_654_435_761).wrapping_add(u32::from(life) << 22)
 }
@@ -138,8 +141,8 @@ fn is_before(left: u32, right: u32) -> bool {
 }
 
 impl Tcp {
-    /// `count` flows to `server`, all closed, at the time `now_ms`. Acknowledgements wait for `delay_ms`; 0 for at
-    /// once.
+    /// `count` flows to `server`, all closed, at the time `now_ms`. Acknowledgements wait for `delay_ms`; 0
+    /// for at once.
     pub(super) fn new(server: End, count: usize, delay_ms: u32, now_ms: u32) -> Self {
         Self {
             server,
@@ -182,8 +185,8 @@ impl Tcp {
         self.retry_later(flow);
     }
 
-    /// Sends bytes, at most a small segment, and acknowledges with them. One send a flow is under way at a time:
-    /// the bytes join those that are not confirmed.
+    /// Sends bytes, at most a small segment, and acknowledges with them. One send a flow is under way at a
+    /// time: the bytes join those that are not confirmed.
     pub(super) fn send(&mut self, flow: u32, bytes: &[u8]) {
         let it = &mut self.flows[flow as usize];
         if it.state != State::Open {
@@ -446,8 +449,8 @@ impl Tcp {
         }
     }
 
-    /// Sends again what was not confirmed in time, and the acknowledgements that are due. Answers the flows that
-    /// were given up.
+    /// Sends again what was not confirmed in time, and the acknowledgements that are due. Answers the flows
+    /// that were given up.
     pub(super) fn tick(&mut self, now_ms: u32) -> Vec<u32> {
         self.now_ms = now_ms;
         for tries in 0..self.retries.len() {

@@ -94,8 +94,8 @@ impl Wires {
         self.tcp.deafen(flow);
     }
 
-    /// Handles packets that have come, and sends what is due. `hear` gets the news of each flow; what it answers is
-    /// sent over that flow, nothing if it is empty. Answers how many packets came; does not wait.
+    /// Handles packets that have come, and sends what is due. `hear` gets the news of each flow; what it
+    /// answers is sent over that flow, nothing if it is empty. Answers how many packets came; does not wait.
     pub fn turn(&mut self, mut hear: impl FnMut(u32, News<'_>) -> Vec<u8>) -> usize {
         let now_ms = now_ms();
         let Self { rings, tcp, paths } = self;
@@ -152,7 +152,8 @@ impl Wires {
         self.tcp.counts
     }
 
-    /// Packets for which a ring had no room: in receiving, in sending. A run with any is limited by its client.
+    /// Packets for which a ring had no room: in receiving, in sending. A run with any is limited by its
+    /// client.
     pub fn drops(&mut self) -> (u64, u64) {
         self.rings.drops()
     }

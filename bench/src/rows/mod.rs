@@ -1,5 +1,5 @@
-//! The rows of the table of figures: what is done to the engine and to its floor, one after the other, and what
-//! is read off them.
+//! The rows of the table of figures: what is done to the engine and to its floor, one after the other, and
+//! what is read off them.
 
 mod connect;
 mod fanout;
@@ -94,8 +94,8 @@ impl Bench {
         Duration::from_secs_f64(if self.is_quick { seconds / 5.0 } else { seconds })
     }
 
-    /// The engine, as a user starts it, but for limits that a machine with a million clients of one address is
-    /// over.
+    /// The engine, as a user starts it, but for limits that a machine with a million clients of one address
+    /// is over.
     fn engine(&self, wire: Wire, io_uring: bool, set: &[&str]) -> Target {
         let mut keys = vec!["limits.connections_per_address=4000000", "retention.topics=4000000"];
         keys.extend(set);
@@ -126,8 +126,8 @@ impl Bench {
     }
 }
 
-/// Ends a server and its subscribers, and waits until the kernel has let go of them: the next one must not pay
-/// for that.
+/// Ends a server and its subscribers, and waits until the kernel has let go of them: the next one must not
+/// pay for that.
 fn close(site: Site<'_>) -> io::Result<()> {
     site.close()?;
     sockets_are_gone(SOCKETS_BESIDE).map(|_| ())

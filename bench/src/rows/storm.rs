@@ -108,8 +108,8 @@ fn come_back(site: &mut Site<'_>, count: u32) -> io::Result<Back> {
     Ok(Back { took, memory_max: memory_max.max(site.server.memory()) })
 }
 
-/// Subscribers leave and come back with their cursors as fast as this machine's subscribers can, while events are
-/// published: none may miss any.
+/// Subscribers leave and come back with their cursors as fast as this machine's subscribers can, while events
+/// are published: none may miss any.
 pub(super) fn churn(bench: &Bench, out: &mut Samples<'_>) -> io::Result<()> {
     let (count, topics) = (bench.size(100_000) as u32, 100);
     let target = bench.engine(Wire::Sse, true, &[]);

@@ -73,7 +73,8 @@ fn websocket_messages_and_pings() {
 fn mqtt_packets_across_messages() {
     reads(
         Wire::MqttWebSocket,
-        b"HTTP/1.1 101 S\r\n\r\n\x82\x04\x20\x02\0\0\x82\x05\x90\x03\0\x01\0\x82\x06\x30\x06\0\x01to\x82\x02ne",
+        b"HTTP/1.1 101 S\r\n\r\n\x82\x04\x20\x02\0\0\x82\x05\x90\x03\0\x01\0\
+          \x82\x06\x30\x06\0\x01to\x82\x02ne",
         &["Answer", "Answer", "Answer", "event one"],
     );
 }
@@ -83,7 +84,8 @@ fn answers_to_polls_ask_for_the_next() {
     reads(
         Wire::LongPoll,
         b"HTTP/1.1 200 OK\r\nContent-Length: 29\r\n\r\n{\"cursor\":\"k-1\",\"events\":[]}\n\
-          HTTP/1.1 200 OK\r\ncontent-length: 46\r\n\r\n{\"cursor\":\"k-2\",\"events\":[{\"data\":\"one\"} ]}    ",
+          HTTP/1.1 200 OK\r\ncontent-length: 46\r\n\r\n\
+          {\"cursor\":\"k-2\",\"events\":[{\"data\":\"one\"} ]}    ",
         &["Answer", "cursor k-1", "Again", "Answer", "cursor k-2", "event one", "Again"],
     );
 }

@@ -29,8 +29,8 @@ pub(crate) trait Log: Send {
     /// What is retained of `topic`; none where the log does not know it.
     fn topic(&self, topic: &str) -> Option<TopicInfo>;
 
-    /// Drops events older than the retention age at `now_ms`, at most `events_max`, and forgets as many topics
-    /// of which nothing is left, where there are very many; whether there is more to do.
+    /// Drops events older than the retention age at `now_ms`, at most `events_max`, and forgets as many
+    /// topics of which nothing is left, where there are very many; whether there is more to do.
     fn sweep(&mut self, now_ms: u64, events_max: usize, has_interest: &dyn Fn(&str) -> bool) -> bool;
 
     fn statistics(&self) -> LogStatistics;

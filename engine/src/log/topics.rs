@@ -1,5 +1,5 @@
-//! The topics that the log knows, dense and found by name: a topic of one event takes 48 bytes and an entry of
-//! a hash table, beside its name and the event.
+//! The topics that the log knows, dense and found by name: a topic of one event takes 48 bytes and an entry
+//! of a hash table, beside its name and the event.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;

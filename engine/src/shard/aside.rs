@@ -1,9 +1,9 @@
-//! Those that are behind, are served, and may not enter their set yet. Either a walk of the set runs, or is to
-//! come for events before their place: they wait for its end. Or their place is ahead of what the shard has
-//! taken: they wait for that.
+//! Those that are behind, are served, and may not enter their set yet. Either a walk of the set runs, or is
+//! to come for events before their place: they wait for its end. Or their place is ahead of what the shard
+//! has taken: they wait for that.
 //!
-//! A walk ends by serving those that wait for it, and then they enter. Both go on in slices: a mass that comes
-//! back while one walk runs is as large as the shard.
+//! A walk ends by serving those that wait for it, and then they enter. Both go on in slices: a mass that
+//! comes back while one walk runs is as large as the shard.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

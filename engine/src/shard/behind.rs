@@ -19,8 +19,8 @@ use crate::transport::{self, Answer, Encoding, Ending, Gap};
 
 /// A run for one that is served from the log is not made longer than this by a further event.
 const CATCH_UP_BYTES_MAX: usize = 64 << 10;
-/// A run from the log that is longer goes out as it is, shared with all who are sent the same, after the start
-/// of a stream or a gap, not copied behind it.
+/// A run from the log that is longer goes out as it is, shared with all who are sent the same, after the
+/// start of a stream or a gap, not copied behind it.
 const COPIED_BYTES_MAX: usize = 2 << 10;
 
 /// What a send from the log brings its subscriber to.

@@ -1,5 +1,5 @@
-//! What the application gave a subscriber, which only some have: kept beside the slots, as small as it can be,
-//! because a WebSocket keeps it as long as it lives.
+//! What the application gave a subscriber, which only some have: kept beside the slots, as small as it can
+//! be, because a WebSocket keeps it as long as it lives.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -36,8 +36,8 @@ impl Given {
     }
 }
 
-/// A request in one piece of memory, which is a third of what it takes else: it waits, perhaps for ever, for a
-/// command.
+/// A request in one piece of memory, which is a third of what it takes else: it waits, perhaps for ever, for
+/// a command.
 #[derive(Debug)]
 pub(super) struct Packed {
     /// Method and path; then so many query parameters and so many header fields, each a name and a value.

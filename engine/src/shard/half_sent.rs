@@ -1,5 +1,5 @@
-//! Half-sent runs: the kernel took a part of one. Nothing else goes to that socket until the rest is sent, and
-//! what they hold of memory has a limit.
+//! Half-sent runs: the kernel took a part of one. Nothing else goes to that socket until the rest is sent,
+//! and what they hold of memory has a limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;

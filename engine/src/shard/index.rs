@@ -1,6 +1,6 @@
-//! Which sets a topic concerns. A set of one topic that no other set names costs one entry of eight bytes, and
-//! a topic that many sets name keeps the answer until one of *its* sets comes or goes, so that a publish is
-//! cheap while others join and leave.
+//! Which sets a topic concerns. A set of one topic that no other set names costs one entry of eight bytes,
+//! and a topic that many sets name keeps the answer until one of *its* sets comes or goes, so that a publish
+//! is cheap while others join and leave.
 
 use std::hash::BuildHasher;
 use std::rc::Rc;

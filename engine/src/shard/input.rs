@@ -151,8 +151,9 @@ impl Shard {
                 slot.put(flag::HALF_CLOSED, true);
                 let has_request = slot.state == State::Idle && self.has_leftover(id.index);
                 if self.slots[id.index].state != State::Answered && !has_request {
-                    // A WebSocket without a closing handshake, an idle connection, or a subscription: over. All
-                    // that the peer sent is read, so nothing is left that would make of a plain close a reset.
+                    // A WebSocket without a closing handshake, an idle connection, or a subscription: over.
+                    // All that the peer sent is read, so nothing is left that would make of a plain close a
+                    // reset.
                     self.close(id.index, Closing::Plain, Ended::Peer);
                     return;
                 }

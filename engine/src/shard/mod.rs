@@ -254,7 +254,8 @@ pub(crate) struct Shard {
     extras: BTreeMap<u32, Box<Extra>>,
     half_sent: HalfSents,
     given: BTreeMap<u32, Rc<Given>>,
-    /// What the first was given that is no one's own: most are given the same, and cost nothing beside their slot.
+    /// What the first was given that is no one's own: most are given the same, and cost nothing beside their
+    /// slot.
     given_common: Option<Given>,
     /// What the latest subscriber was given to which that was of no one else's making.
     given_lately: Option<Rc<Given>>,

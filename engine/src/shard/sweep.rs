@@ -125,6 +125,8 @@ impl Shard {
     fn deadline(&mut self, index: u32) {
         self.slots[index].deadline = NONE;
         match self.slots[index].state {
+            // A request that has come is answered: it hears what a drain has to say.
+            State::Idle if self.slots[index].flags & (flag::READABLE | flag::RECEIVING) != 0 => {}
             State::Idle => self.close(index, Closing::Graceful, Ended::Closed),
             State::Closing => self.close(index, Closing::Graceful, Ended::Closed),
             State::Behind | State::Member => {
@@ -183,8 +185,8 @@ impl Shard {
         self.control(index, if is_place { Control::Place } else { Control::Heartbeat });
     }
 
-    /// Removes sets in which nobody has stood for a while, in one step with the interest that they alone gave;
-    /// false if not all of the slice were looked at.
+    /// Removes sets in which nobody has stood for a while, in one step with the interest that they alone
+    /// gave; false if not all of the slice were looked at.
     fn sweep_sets(&mut self, removals_left: &mut usize) -> bool {
         let second = self.second();
         let kept = self.config.timing.empty_set_seconds;
@@ -273,6 +275,8 @@ impl Shard {
             return;
         }
         match self.slots[index].state {
+            // A request that has come is answered: it hears what a drain has to say.
+            State::Idle if self.slots[index].flags & (flag::READABLE | flag::RECEIVING) != 0 => {}
             State::Idle => self.close(index, Closing::Graceful, Ended::Closed),
             State::Behind | State::Member => {
                 let is_poll = self.encoding_of(index).is_some_and(|e| e.transport.is_poll());

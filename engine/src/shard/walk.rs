@@ -65,8 +65,8 @@ pub(super) struct Turns {
     /// Sends and bytes of the turn that is under way.
     sends: usize,
     bytes: usize,
-    /// Of sets with wildcards: no unfinished event of theirs is after `walked` and up to here. What is true of
-    /// a set that is gone is true of the one that has its number next, which starts at a later head.
+    /// Of sets with wildcards: no unfinished event of theirs is after `walked` and up to here. What is true
+    /// of a set that is gone is true of the one that has its number next, which starts at a later head.
     clear: RefCell<HashMap<u32, Offset>>,
     /// Unfinished events that may still be looked at in this fill.
     looks_left: Cell<usize>,

@@ -37,8 +37,9 @@ pub fn raise_descriptor_limit() -> io::Result<DescriptorLimit> {
     descriptor_limit()
 }
 
-/// Has the kernel give this process memory in small pages only (`PR_SET_THP_DISABLE`). Allocators ask for huge
-/// ones, of 2 MiB each: then what a storm took in many places does not go back, for something is left in each.
+/// Has the kernel give this process memory in small pages only (`PR_SET_THP_DISABLE`). Allocators ask for
+/// huge ones, of 2 MiB each: then what a storm took in many places does not go back, for something is left in
+/// each.
 ///
 /// # Errors
 /// The kernel knows no huge pages.

@@ -49,9 +49,9 @@ pub use limits::{
     raise_locked_memory_limit, refuse_huge_pages,
 };
 pub(crate) use limits::{allowed_cpus, is_out_of_descriptors, pin_thread};
-pub(crate) use runtime::Runtime;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) use runtime::block_on;
+pub(crate) use runtime::{Runtime, spawn};
 pub(crate) use sockopt::{SocketOptions, accept, listen};
 pub(crate) use stream::Stream;
 

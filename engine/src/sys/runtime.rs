@@ -73,6 +73,11 @@ impl Runtime {
     }
 }
 
+/// Has the runtime of this thread run `future` after what is ready to run already.
+pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
+    monoio::spawn(future);
+}
+
 /// Runs `future` in a runtime of its own.
 ///
 /// # Errors

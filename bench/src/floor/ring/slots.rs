@@ -354,8 +354,8 @@ impl Slots {
                 self.answers.reserve_exact(SUBMISSIONS as usize - self.answers.len());
                 self.answers.push(bytes);
                 let bytes: *const [u8] = self.answers.last().expect("it was just pushed");
-                // SAFETY: the vector has its full size from the first answer on, and the queue has room, so that
-                // the answer stays where it is until the submission that clears the vector.
+                // SAFETY: the vector has its full size from the first answer on, and the queue has room, so
+                // that the answer stays where it is until the submission that clears the vector.
                 unsafe { self.push_send(operation::ANSWER, slot, &*bytes) }
             }
         }
