@@ -119,7 +119,11 @@ fn engine() {
     };
     let engine = start(config(limits), Backing::Ring);
     let mut clients = Clients::start(address(&engine));
-    assert_eq!(clients.answer(), "all subscribed");
+    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| clients.answer()));
+    if answer.is_err() {
+        eprintln!("{:?}", engine.metrics());
+    }
+    assert_eq!(answer.unwrap(), "all subscribed");
     eventually("all are parked", || figure(&engine, "stentor_subscribers", None) >= SUBSCRIBERS as u64);
 
     // All hear and read.
@@ -357,10 +361,15 @@ fn clients(address: SocketAddr) {
     };
     // A place to check from; long polls tell none before their first answer.
     let begun = Instant::now();
-    while subscribers.iter().any(|s| !s.listener.hearing.transport.is_poll() && s.checker.position.is_none())
-    {
+    let is_silent = |s: &&Subscriber| !s.listener.hearing.transport.is_poll() && s.checker.position.is_none();
+    while let Some(silent) = subscribers.iter().find(is_silent) {
+        let count = subscribers.iter().filter(is_silent).count();
+        let hearing = silent.listener.hearing;
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "{count} are not answered, one of them {hearing:?}"
+        );
         subscribers.iter_mut().for_each(first_place);
-        assert!(begun.elapsed() < Duration::from_secs(30), "not all are answered");
     }
     say("all subscribed");
 

@@ -136,6 +136,7 @@ impl Socket {
         if let Line::Handle(Handle::Parked(lent)) = &self.line
             && !bytes.is_empty()
         {
+            self.operations += 1;
             bytes = match lent.send(bytes) {
                 None => &[],
                 Some(SendOutcome::Short(sent)) => bytes.get(sent..).unwrap_or_default(),

@@ -95,6 +95,7 @@ impl MemoryLog {
     /// Forgets up to `topics_max` topics without events and interest, where there are very many; whether that
     /// was not all.
     fn forget_empty(&mut self, topics_max: usize, has_interest: &dyn Fn(&str) -> bool) -> bool {
+        self.all.dropped.look_again(topics_max, has_interest);
         for _ in 0..topics_max {
             if self.all.dropped.empty_topics() <= EMPTY_TOPICS_KEPT {
                 return false;

@@ -26,6 +26,8 @@ pub(super) struct Dropped {
     empty: BTreeMap<Offset, Topic>,
     /// … or were found to have interest when a topic was to be forgotten.
     wanted: BTreeMap<Offset, Topic>,
+    /// Where the next look among those begins.
+    again: Offset,
 }
 
 impl Dropped {
@@ -75,6 +77,19 @@ impl Dropped {
             self.wanted.insert(dropped, topic);
         }
         None
+    }
+
+    /// Looks at some of those that were found to have interest: whose has gone may be forgotten.
+    pub(super) fn look_again(&mut self, looks: usize, has_interest: &dyn Fn(&str) -> bool) {
+        let some: Vec<_> = self.wanted.range(self.again..).take(looks).map(|(&at, _)| at).collect();
+        self.again = if some.len() < looks { Offset::START } else { some[some.len() - 1].next() };
+        for at in some {
+            if self.wanted.get(&at).is_some_and(|topic| !has_interest(topic.as_str()))
+                && let Some(topic) = self.wanted.remove(&at)
+            {
+                self.empty.insert(at, topic);
+            }
+        }
     }
 
     /// Topics without events that may be without interest.

@@ -39,7 +39,7 @@ struct Several {
     topic: Matcher,
     sets: Few<u32>,
     /// All its sets, with those of wildcards, until one of its own changes.
-    found: Option<Box<(u64, Rc<[u32]>)>>,
+    found: Option<Rc<[u32]>>,
 }
 
 /// Where a set stands under a matcher.
@@ -170,18 +170,19 @@ impl TopicIndex {
                 }
             }
             Some(number) => {
-                let changed = self.wildcards_changed;
                 let Some(several) = self.several_mut(number) else { return wild };
-                if let Some(found) = &several.found
-                    && found.0 == changed
-                {
-                    return Rc::clone(&found.1);
-                }
-                let mut own = Vec::new();
-                several.sets.append_to(&mut own);
-                let sets = if wild.is_empty() { own.into() } else { joined(&own, &wild) };
-                several.found = (sets.len() >= CACHED_FROM).then(|| Box::new((changed, Rc::clone(&sets))));
-                sets
+                // Only its own are kept: those of wildcards may be many, and are of many topics.
+                let own = match &several.found {
+                    Some(found) => Rc::clone(found),
+                    None => {
+                        let mut own = Vec::new();
+                        several.sets.append_to(&mut own);
+                        let own: Rc<[u32]> = own.into();
+                        several.found = (own.len() >= CACHED_FROM).then(|| Rc::clone(&own));
+                        own
+                    }
+                };
+                if wild.is_empty() { own } else { joined(&own, &wild) }
             }
         }
     }

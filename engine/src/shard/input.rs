@@ -186,6 +186,10 @@ impl Shard {
             }
             (State::Closing, _) => self.closing_input(id, bytes),
             _ if self.slots[id.index].is(flag::ENDS) => {}
+            // What follows a command that waits for the application's word waits behind it.
+            (_, Some(Transport::WebSocket)) if self.slots[id.index].is(flag::AUTHORIZING) => {
+                self.extra(id.index).leftover.extend_from_slice(bytes);
+            }
             (_, Some(Transport::WebSocket)) => self.websocket_input(id, bytes),
             _ => {
                 let slot = &mut self.slots[id.index];
@@ -440,12 +444,11 @@ impl Shard {
     pub(crate) fn handle_authorized(&mut self, id: SlotId, answer: Result<Vec<Matcher>, Refusal>) {
         let Some(slot) = self.slots.get(id) else { return };
         slot.put(flag::AUTHORIZING, false);
-        self.receive_if_readable(id);
-        let Some(encoding) = self.encoding_of(id.index) else { return };
-        let Some(Command::Subscribe { cursor, reference, .. }) =
-            self.extra_of(id.index).and_then(|extra| extra.command.take())
+        let command = self.extra_of(id.index).and_then(|extra| extra.command.take());
+        let (Some(encoding), Some(Command::Subscribe { cursor, reference, .. })) =
+            (self.encoding_of(id.index), command)
         else {
-            return;
+            return self.receive_if_readable(id);
         };
         let reference = reference.as_deref();
         match answer {

@@ -385,7 +385,7 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
         let mut has_work = local.core.borrow_mut().handle_tick(local.now_ms());
         has_work |= harvest(&local, &mut events);
         // What arrived is received at once: the answer to a lone request goes out in this round.
-        if act(&local) || local.parked.borrow_mut().has_work() {
+        if act(&local, round) || local.parked.borrow_mut().has_work() {
             has_work |= harvest(&local, &mut events);
         }
         has_work |= take(&local, &channel);
@@ -477,7 +477,7 @@ fn take(local: &Local, channel: &Receiver<Command>) -> bool {
 /// Sends and acts until nothing is left to do, or the turn is over; whether there is more.
 fn send(local: &Rc<Local>, batch: &mut Batch, round: Instant) -> bool {
     loop {
-        if act(local) && round.elapsed() > TURN {
+        if act(local, round) && round.elapsed() > TURN {
             return true;
         }
         if !local.core.borrow_mut().poll_batch(batch) {
@@ -490,7 +490,8 @@ fn send(local: &Rc<Local>, batch: &mut Batch, round: Instant) -> bool {
             return true;
         }
     }
-    act(local)
+    // What they would make is for the next round, which sees it.
+    local.core.borrow().actions() > 0
 }
 
 fn make_sends(local: &Local, batch: &mut Batch) {
@@ -517,9 +518,13 @@ fn make_sends(local: &Local, batch: &mut Batch) {
     }
 }
 
-/// Does what the shard asks for, so much at a time; whether there is more.
-fn act(local: &Rc<Local>) -> bool {
-    for _ in 0..ACTIONS_MAX {
+/// Does what the shard asks for, so much at a time and as long as the turn lasts; whether there is more.
+fn act(local: &Rc<Local>, round: Instant) -> bool {
+    for done in 0..ACTIONS_MAX {
+        // A request may be answered in one: that is dear beside the clock.
+        if done > 0 && round.elapsed() > TURN {
+            return true;
+        }
         let action = local.core.borrow_mut().poll_action();
         let Some(action) = action else { return false };
         match action {

@@ -57,6 +57,8 @@ impl Shard {
     /// is to be called again after that.
     pub(crate) fn handle_tick(&mut self, now_ms: u64) -> bool {
         self.now_ms = self.now_ms.max(now_ms);
+        // Before the sweep, whose heartbeats it would wait for.
+        let drains = self.go_on_draining();
         let until = self.now_ms * SLICES / 1_000;
         // A shard that was held up for long looks at each slot once, not once a missed second.
         if self.sweep.slice + SLICES < until {
@@ -75,7 +77,7 @@ impl Shard {
                 }
             }
         }
-        self.go_on_draining() | self.go_on_cutting() | has_more
+        drains | self.go_on_cutting() | has_more
     }
 
     /// Looks at the slots of a slice; false if not all were looked at.
@@ -125,8 +127,6 @@ impl Shard {
     fn deadline(&mut self, index: u32) {
         self.slots[index].deadline = NONE;
         match self.slots[index].state {
-            // A request that has come is answered: it hears what a drain has to say.
-            State::Idle if self.slots[index].flags & (flag::READABLE | flag::RECEIVING) != 0 => {}
             State::Idle => self.close(index, Closing::Graceful, Ended::Closed),
             State::Closing => self.close(index, Closing::Graceful, Ended::Closed),
             State::Behind | State::Member => {
@@ -275,6 +275,8 @@ impl Shard {
             return;
         }
         match self.slots[index].state {
+            // A request that has come is answered: it hears what a drain has to say.
+            State::Idle if self.slots[index].flags & (flag::READABLE | flag::RECEIVING) != 0 => {}
             // A request that has come is answered: it hears what a drain has to say.
             State::Idle if self.slots[index].flags & (flag::READABLE | flag::RECEIVING) != 0 => {}
             State::Idle => self.close(index, Closing::Graceful, Ended::Closed),

@@ -439,6 +439,9 @@ impl Rings {
         let first = self.next;
         for step in 0..self.tables.len() {
             let at = (first + step) % self.tables.len();
+            if !self.tables[at].ring.has_work() {
+                continue;
+            }
             loop {
                 while let Some(completion) = self.tables[at].ring.poll_completion() {
                     if left == 0 {

@@ -42,6 +42,10 @@ pub(super) struct Ring {
     is_mixed: bool,
     /// The queue may hold submissions that name memory which is gone: nothing may be submitted any more.
     is_broken: bool,
+    /// The kernel says that it has deferred something, and ran nothing when it was entered for it. It says so for
+    /// good then, until there is something again: it marks the ring *after* it has queued the work, and the work
+    /// may have been run in between. Whoever goes on until the mark is gone goes on for ever.
+    is_mark_stale: bool,
 }
 
 /// What the kernel answers to an operation.
@@ -86,7 +90,7 @@ impl Ring {
             .build(SUBMISSIONS)?;
         ring.submitter().register_files_sparse(sockets)?;
         ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
-        Ok(Self { ring, earlier: VecDeque::new(), is_mixed: false, is_broken: false })
+        Ok(Self { ring, earlier: VecDeque::new(), is_mixed: false, is_broken: false, is_mark_stale: false })
     }
 
     /// Puts a descriptor into the table. The file lives on there when the descriptor is closed.
@@ -176,6 +180,7 @@ impl Ring {
     /// As [`Ring::submit`].
     pub(super) fn run(&mut self) {
         self.enter(ENTER_GETEVENTS);
+        self.is_mark_stale = self.ring.submission().taskrun() && self.ring.completion().is_empty();
     }
 
     fn enter(&mut self, flags: u32) {
@@ -247,15 +252,20 @@ impl Ring {
         }
     }
 
-    /// Whether there is a completion, something that the kernel has deferred, or something to submit.
+    /// Whether there is a completion, something that the kernel has deferred, or something to submit. What comes
+    /// after this was asked signals the eventfd.
     pub(super) fn has_work(&mut self) -> bool {
+        if self.is_mark_stale {
+            // Something new would not show: it is looked for.
+            self.run();
+        }
         !self.earlier.is_empty() || self.wants_run() || !self.ring.completion().is_empty()
     }
 
     /// Whether [`Ring::run`] would do something.
     pub(super) fn wants_run(&mut self) -> bool {
         let queue = self.ring.submission();
-        queue.taskrun() || queue.cq_overflow() || !queue.is_empty()
+        queue.taskrun() && !self.is_mark_stale || queue.cq_overflow() || !queue.is_empty()
     }
 
     /// A file descriptor of the socket at `index`, which stays in the table too.
