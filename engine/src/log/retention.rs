@@ -82,7 +82,10 @@ impl Dropped {
     /// Looks at some of those that were found to have interest: whose has gone may be forgotten.
     pub(super) fn look_again(&mut self, looks: usize, has_interest: &dyn Fn(&str) -> bool) {
         let some: Vec<_> = self.wanted.range(self.again..).take(looks).map(|(&at, _)| at).collect();
-        self.again = if some.len() < looks { Offset::START } else { some[some.len() - 1].next() };
+        self.again = match some.last() {
+            Some(last) if some.len() == looks => last.next(),
+            _ => Offset::START,
+        };
         for at in some {
             if self.wanted.get(&at).is_some_and(|topic| !has_interest(topic.as_str()))
                 && let Some(topic) = self.wanted.remove(&at)
