@@ -42,9 +42,9 @@ pub(super) struct Ring {
     is_mixed: bool,
     /// The queue may hold submissions that name memory which is gone: nothing may be submitted any more.
     is_broken: bool,
-    /// The kernel says that it has deferred something, and ran nothing when it was entered for it. It says so for
-    /// good then, until there is something again: it marks the ring *after* it has queued the work, and the work
-    /// may have been run in between. Whoever goes on until the mark is gone goes on for ever.
+    /// The kernel says that it has deferred something, and ran nothing when it was entered for it. It says so
+    /// for good then, until there is something again: it marks the ring *after* it has queued the work, and
+    /// the work may have been run in between. Whoever goes on until the mark is gone goes on for ever.
     is_mark_stale: bool,
 }
 
@@ -252,8 +252,8 @@ impl Ring {
         }
     }
 
-    /// Whether there is a completion, something that the kernel has deferred, or something to submit. What comes
-    /// after this was asked signals the eventfd.
+    /// Whether there is a completion, something that the kernel has deferred, or something to submit. What
+    /// comes after this was asked signals the eventfd.
     pub(super) fn has_work(&mut self) -> bool {
         if self.is_mark_stale {
             // Something new would not show: it is looked for.

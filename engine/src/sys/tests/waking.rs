@@ -5,6 +5,7 @@ use super::*;
 with_both! {
     a_sleeping_task_is_woken_by_a_publisher_and_by_a_socket
     tasks_that_always_find_something_ready_leave_others_and_timers_their_turn
+    sockets_that_are_written_to_from_other_cores_never_hold_a_harvest
 }
 
 fn a_sleeping_task_is_woken_by_a_publisher_and_by_a_socket(backend: Backend) {
@@ -50,6 +51,49 @@ fn a_sleeping_task_is_woken_by_a_publisher_and_by_a_socket(backend: Backend) {
     let sleeps = block_on(backend, main).unwrap();
     assert!((20..200).contains(&sleeps), "{sleeps} sleeps for 40 wake-ups");
     drop(outside.join().unwrap());
+}
+
+/// The kernel may mark a ring after its work was run: who runs it until the mark is gone never comes back.
+fn sockets_that_are_written_to_from_other_cores_never_hold_a_harvest(backend: Backend) {
+    const WRITES: usize = 40_000;
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut shard = Shard::new(backend);
+        let (sockets, mut clients): (Vec<_>, Vec<_>) = (0..32).map(|token| shard.connect(token)).unzip();
+        let others = clients.split_off(16);
+        let writers = [clients, others].map(|mut clients| {
+            std::thread::spawn(move || {
+                for number in 0..WRITES {
+                    let at = number % clients.len();
+                    clients[at].write_all(b"x").unwrap();
+                }
+                clients
+            })
+        });
+        let (mut events, mut is_receiving, mut bytes) = (Vec::new(), [false; 32], 0);
+        while bytes < 2 * WRITES {
+            shard.parked.harvest(64, &mut events);
+            for ParkedEvent { token, kind } in events.drain(..) {
+                let (socket, is_receiving) = (sockets[token as usize], &mut is_receiving[token as usize]);
+                match kind {
+                    ParkedEventKind::Ready(_) if *is_receiving => continue,
+                    ParkedEventKind::Ready(_) => *is_receiving = true,
+                    ParkedEventKind::Received(received) => {
+                        bytes += shard.parked.bytes(&received).len();
+                        shard.parked.release(received);
+                    }
+                    ParkedEventKind::Drained => {
+                        *is_receiving = false;
+                        continue;
+                    }
+                    kind => panic!("{kind:?}"),
+                }
+                shard.parked.receive(socket);
+            }
+        }
+        done.send(writers.map(|writer| writer.join().unwrap())).unwrap();
+    });
+    drop(is_done.recv_timeout(6 * PATIENCE).expect("each harvest ends"));
 }
 
 /// What a shard does with much to do, and a connection whose peer always has more: they wait for what is
