@@ -26,7 +26,13 @@ pub struct Judgement {
 impl Judgement {
     /// Whether every subscriber got what it should so far.
     pub fn is_clean(&self) -> bool {
-        self.lost + self.doubled + self.foreign + self.malformed + self.gaps + self.ended == 0
+        !self.is_bad() && self.ended == 0
+    }
+
+    /// Whether a subscriber got what it should not, or missed something. That the server ended a connection is
+    /// not bad in itself: it may where a subscriber does not read.
+    pub fn is_bad(&self) -> bool {
+        self.lost + self.doubled + self.foreign + self.malformed + self.gaps > 0
     }
 
     /// Both together.
@@ -77,6 +83,8 @@ mod tests {
         }
         judgement.event(&mut next, 1, &text(11, 2));
         assert_eq!((judgement.events, judgement.lost, judgement.doubled, judgement.foreign), (4, 2, 2, 1));
-        assert!(!judgement.is_clean());
+        assert!(!judgement.is_clean() && judgement.is_bad());
+        let ended = Judgement { ended: 1, ..Judgement::default() };
+        assert!(!ended.is_clean() && !ended.is_bad());
     }
 }

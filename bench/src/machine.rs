@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -50,6 +50,20 @@ pub fn pin_to(core: usize) -> io::Result<()> {
     let result = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets the calling thread, and what it starts later, run on every core that it may.
+///
+/// # Errors
+/// The kernel's.
+pub fn unpin() -> io::Result<()> {
+    // SAFETY: a set is plain bits, all of which may be set, and the kernel only reads it.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        std::ptr::from_mut(&mut set).cast::<u8>().write_bytes(0xff, size_of_val(&set));
         libc::sched_setaffinity(0, size_of_val(&set), &set)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -138,6 +152,22 @@ impl Sockets {
         };
         Self { allocated: of("sockets:", "used"), buffered: of("TCP:", "mem") * 4096 }
     }
+}
+
+/// Waits until at most `left` sockets are in this network namespace; how long that took.
+///
+/// # Errors
+/// There are more still after `within`.
+pub fn sockets_are_gone(left: u64, within: Duration) -> io::Result<Duration> {
+    let started = Instant::now();
+    while Sockets::now().allocated > left {
+        if started.elapsed() > within {
+            let still = Sockets::now().allocated;
+            return Err(io::Error::other(format!("{still} sockets are left after {within:?}")));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(started.elapsed())
 }
 
 /// Bytes of the kernel's objects that are in use, by cache.

@@ -30,6 +30,7 @@ mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod socket;
+mod spare;
 #[allow(unsafe_code, reason = "system calls and the rings; the face of this module is safe")]
 mod sys;
 mod topic;

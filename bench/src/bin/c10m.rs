@@ -9,15 +9,21 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stentor_bench::c10m::crowd::Cast;
-use stentor_bench::c10m::report::{Report, compare};
+use stentor_bench::c10m::report::{Bar, Report, compare};
 use stentor_bench::c10m::run::{Run, Settings};
 use stentor_bench::c10m::{doctor, guard, html, scenario, settings};
 use stentor_bench::floor::{self, Kind};
 use stentor_bench::ghost::{Impairments, Leaving, Options, Pair};
 use stentor_bench::judge::Judgement;
-use stentor_bench::machine::Machine;
+use stentor_bench::machine::{self, Machine};
 use stentor_bench::target::{Target, Wire};
-use stentor_bench::{network, stentor};
+use stentor_bench::{network, peers, stentor};
+
+/// What the engine must reach of the barest loop's deliveries, in processor time.
+const OF_FLOOR: f64 = 0.85;
+/// Sockets that a server may leave behind for a moment, and how long the kernel may take for the others.
+const SOCKETS_BESIDE: u64 = 500;
+const GONE_MAX: Duration = Duration::from_secs(60);
 
 /// Holds millions of real connections to a push server, on one machine, and measures what it does with them.
 ///
@@ -50,6 +56,9 @@ enum Command {
         /// Topics that the subscribers are dealt out to.
         #[arg(long, default_value_t = 1)]
         topics: u32,
+        /// Do not run the barest loop before it, for the ratio.
+        #[arg(long)]
+        no_floor: bool,
     },
     /// Every subscriber gets an event a minute, spread evenly.
     Steady {
@@ -114,6 +123,9 @@ enum Command {
         /// Connections a step.
         #[arg(long, default_value_t = 100_000)]
         step: usize,
+        /// Most milliseconds that the 99th percentile of an event to the control group may take.
+        #[arg(long, default_value_t = 100)]
+        p99: u64,
     },
     /// Says what this machine allows, and how to allow more. Puts back what a run that was killed has left.
     Doctor {
@@ -138,15 +150,16 @@ struct Common {
     /// What the subscribers speak.
     #[arg(long, value_enum, default_value_t = Transport::Sse)]
     transport: Transport,
-    /// What the subscribers are.
-    #[arg(long, value_enum, default_value_t = Client::Ghost)]
-    client: Client,
+    /// What the subscribers are; ghosts if it is not said, and kernel sockets where those may not be had.
+    #[arg(long, value_enum)]
+    client: Option<Client>,
     /// Kernel sockets beside the ghosts.
     #[arg(long, default_value_t = 2_000)]
     control: usize,
-    /// The server: `stentor`, or `ring` for the barest loop that does the same.
-    #[arg(long, value_enum, default_value_t = Server::Stentor)]
-    target: Server,
+    /// The server: `stentor`, `ring` (the barest loop that does the same), one of those that `compare` knows
+    /// (`nchan`, `axum`, `ws`, ...), or a file `.toml` that describes another.
+    #[arg(long, default_value = "stentor")]
+    target: String,
     /// Shards of the server; it is bound to one core.
     #[arg(long, default_value_t = 1)]
     shards: usize,
@@ -204,12 +217,6 @@ enum Client {
     Kernel,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Server {
-    Stentor,
-    Ring,
-}
-
 fn main() -> ExitCode {
     floor::serve_if_asked();
     match act(&Cli::parse().command) {
@@ -241,11 +248,13 @@ fn act(command: &Command) -> io::Result<bool> {
         Command::Churn { common, subscribers, .. } => ("churn", common, dealt(*subscribers)),
     };
     if common.plan {
-        print!("{}", doctor::plan(common.connections, common.client == Client::Ghost, ring_bytes(common)));
+        let with_ghosts = common.client != Some(Client::Kernel);
+        print!("{}", doctor::plan(common.connections, with_ghosts, ring_bytes(common)));
         return Ok(true);
     }
-    let mut report = blank(name, common)?;
-    let outcome = measure(command, common, topics(common.connections), &mut report);
+    let targets = targets(command, common, topics(common.connections))?;
+    let mut report = blank(name, &targets.measured);
+    let outcome = measure(command, common, &targets, topics(common.connections), &mut report);
     if let Err(error) = outcome {
         report.failure = Some(error.to_string());
     }
@@ -280,64 +289,92 @@ fn ring_bytes(common: &Common) -> usize {
     }
 }
 
-fn blank(name: &str, common: &Common) -> io::Result<Report> {
+fn blank(name: &str, target: &Target) -> Report {
     let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let command: Vec<String> = std::env::args().skip(1).collect();
-    Ok(Report {
+    Report {
         scenario: name.to_owned(),
         command: format!("c10m {}", command.join(" ")),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: started.as_secs(),
         machine: Machine::this().to_string(),
-        target: target(common)?.name,
+        target: target.name.clone(),
         honesty: Vec::new(),
         client_limited: Vec::new(),
         figures: Vec::new(),
         samples: Vec::new(),
         judgement: Judgement::default(),
         failure: None,
-    })
+    }
 }
 
-fn target(common: &Common) -> io::Result<Target> {
+/// The servers of a run.
+struct Targets {
+    measured: Target,
+    /// Whether it is Stentor, of which something was promised.
+    is_ours: bool,
+    /// The barest loop, where what it does in the same minute is to stand beside.
+    floor: Option<Target>,
+}
+
+/// Finds the servers, or installs them: from here on there is no network to do it with.
+fn targets(command: &Command, common: &Common, topics: u32) -> io::Result<Targets> {
     let wire = match common.transport {
         Transport::Sse => Wire::Sse,
         Transport::Websocket => Wire::WebSocket,
         Transport::Stream => Wire::Stream,
         Transport::LongPoll => Wire::LongPoll,
     };
-    Ok(match common.target {
-        Server::Ring => floor::target(Kind::Ring, wire, floor::this_program()?),
-        Server::Stentor => {
+    let ring = || Ok::<_, io::Error>(floor::target(Kind::Ring, wire, floor::this_program()?));
+    let is_ours = common.target == "stentor";
+    let measured = match &*common.target {
+        "ring" => ring()?,
+        "stentor" => {
             let mut set = vec!["limits.connections_per_address=10000000".to_owned()];
+            // A topic that is forgotten while its subscribers are away would be a gap that is no fault.
+            set.push(format!("retention.topics={}", (2 * topics).max(1_000_000)));
             set.extend(common.set.iter().cloned());
             let (shards, program) = (common.shards, stentor::program()?);
             stentor::target(&stentor::Options { program, wire, shards, io_uring: true, set })
         }
-    })
+        name => peers::named(name, wire).map_err(io::Error::other)?,
+    };
+    let wrong = if common.connections > measured.connections_max {
+        format!("{} holds at most {} connections here", measured.name, measured.connections_max)
+    } else if topics > 1 && !measured.has_topics {
+        format!("{} has one topic, and {topics} are wanted", measured.name)
+    } else if matches!(command, Command::Storm { .. }) && measured.subscribe.again.is_none() {
+        format!("{} has no cursors to come back with", measured.name)
+    } else {
+        String::new()
+    };
+    if !wrong.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
+    }
+    let is_beside = matches!(command, Command::Fanout { topics: 1, no_floor: false, .. })
+        && common.target != "ring"
+        && matches!(wire, Wire::Sse | Wire::WebSocket);
+    Ok(Targets { measured, is_ours, floor: if is_beside { Some(ring()?) } else { None } })
 }
 
-fn measure(command: &Command, common: &Common, topics: u32, report: &mut Report) -> io::Result<()> {
+fn measure(
+    command: &Command,
+    common: &Common,
+    targets: &Targets,
+    topics: u32,
+    report: &mut Report,
+) -> io::Result<()> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
     guard::check(common.memory_left << 20)?;
     let _changed = settings::Changed::make(common.connections)?;
-    network::enter(common.connections)?;
-    let target = target(common)?;
-    let options = Options {
-        port: target.port,
-        count: 0,
-        ring_bytes: ring_bytes(common),
-        delayed_ack_ms: common.delayed_ack,
-        impairments: Impairments { delay_ms: common.delay, loss: common.loss, reordered: common.reorder },
+    let pair = network(common, report)?;
+    let sockets = match &pair {
+        Some(_) => common.control.min(common.connections),
+        None => common.connections,
     };
-    let (pair, sockets) = match common.client {
-        Client::Ghost => (Some(Pair::make()?), common.control.min(common.connections)),
-        Client::Kernel => (None, common.connections),
-    };
-    let cast = Cast { ghosts: common.connections - sockets, sockets, topics };
     let settings = Settings {
         event_bytes: common.event_bytes,
         memory_left: common.memory_left << 20,
@@ -345,26 +382,76 @@ fn measure(command: &Command, common: &Common, topics: u32, report: &mut Report)
         is_quiet: false,
         is_interrupted: interrupted,
     };
-    let pair = pair.as_ref().map(|pair| (pair, &options));
-    let mut run = Run::start(&target, pair, cast, &settings, report)?;
-    let promise = common.target == Server::Stentor;
-    let outcome = match command {
-        Command::Idle { hold, .. } => scenario::idle(&mut run, Duration::from_secs(*hold), promise),
-        Command::Fanout { events, .. } => scenario::fanout(&mut run, *events),
+    let one = |target: &Target, report: &mut Report| {
+        let cast = Cast {
+            ghosts: common.connections - sockets,
+            sockets,
+            topics,
+            // Nobody else must hear what it is asked with.
+            is_apart: matches!(command, Command::Ramp { .. }) && pair.is_some() && target.has_topics,
+        };
+        let options = Options {
+            port: target.port,
+            count: 0,
+            ring_bytes: ring_bytes(common),
+            delayed_ack_ms: common.delayed_ack,
+            impairments: Impairments { delay_ms: common.delay, loss: common.loss, reordered: common.reorder },
+        };
+        let pair = pair.as_ref().map(|pair| (pair, &options));
+        let mut run = Run::start(target, pair, cast, &settings, report)?;
+        let outcome = act_out(command, &mut run, targets.is_ours);
+        run.honesty();
+        outcome.and_then(|()| scenario::leave(&mut run))
+    };
+    let Some(floor) = &targets.floor else { return one(&targets.measured, report) };
+    let mut below = blank(&report.scenario, floor);
+    one(floor, &mut below)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", floor.name)))?;
+    if below.judgement.is_bad() {
+        return Err(io::Error::other(format!("{} did not do its work: {}", floor.name, below.text())));
+    }
+    report.client_limited.extend(below.client_limited.iter().map(|why| format!("{}: {why}", floor.name)));
+    machine::sockets_are_gone(SOCKETS_BESIDE, GONE_MAX)?;
+    one(&targets.measured, report)?;
+    report.stand_beside(&below, targets.is_ours.then_some(Bar::AtLeast(OF_FLOOR)));
+    Ok(())
+}
+
+/// A network of the run's own, with a pair of devices if there are to be ghosts.
+fn network(common: &Common, report: &mut Report) -> io::Result<Option<Pair>> {
+    let has_network = network::enter(common.connections);
+    let pair = match (common.client, &has_network) {
+        (Some(Client::Kernel), _) => None,
+        (_, Ok(())) => Some(Pair::make()),
+        (_, Err(error)) => Some(Err(io::Error::new(error.kind(), format!("no network namespace: {error}")))),
+    };
+    let pair = match (common.client, pair.transpose()) {
+        (None, Err(error)) => {
+            report.honesty.push(format!("kernel sockets, as ghosts may not be had here ({error})"));
+            None
+        }
+        (_, pair) => pair?,
+    };
+    if let Err(error) = has_network {
+        report.honesty.push(format!("in the machine's own network: a namespace may not be had ({error})"));
+    }
+    Ok(pair)
+}
+
+fn act_out(command: &Command, run: &mut Run<'_>, promise: bool) -> io::Result<()> {
+    match command {
+        Command::Idle { hold, .. } => scenario::idle(run, Duration::from_secs(*hold), promise),
+        Command::Fanout { events, .. } => scenario::fanout(run, *events),
         Command::Steady { period, duration, .. } => {
-            scenario::steady(&mut run, Duration::from_secs(*period), Duration::from_secs(*duration))
+            scenario::steady(run, Duration::from_secs(*period), Duration::from_secs(*duration))
         }
         Command::Storm { share, vanish, rate, .. } => {
             let how = if *vanish { Leaving::Vanish } else { Leaving::Reset };
-            scenario::storm(&mut run, *share, how, *rate)
+            scenario::storm(run, *share, how, *rate)
         }
-        Command::Slow { share, events, .. } => scenario::slow(&mut run, *share, *events),
-        Command::Churn { rate, duration, .. } => {
-            scenario::churn(&mut run, *rate, Duration::from_secs(*duration))
-        }
-        Command::Ramp { step, .. } => scenario::ramp(&mut run, *step, Duration::from_secs(2)),
+        Command::Slow { share, events, .. } => scenario::slow(run, *share, *events),
+        Command::Churn { rate, duration, .. } => scenario::churn(run, *rate, Duration::from_secs(*duration)),
+        Command::Ramp { step, p99, .. } => scenario::ramp(run, *step, Duration::from_millis(*p99)),
         Command::Doctor { .. } | Command::Compare { .. } => Ok(()),
-    };
-    run.honesty();
-    outcome.and_then(|()| scenario::leave(&mut run))
+    }
 }

@@ -22,6 +22,15 @@ pub struct Cast {
     pub sockets: usize,
     /// Topics; subscriber `n` hears topic `n % topics`.
     pub topics: u32,
+    /// Whether the sockets hear a further topic instead, of their own.
+    pub is_apart: bool,
+}
+
+impl Cast {
+    /// Topics in all.
+    pub fn topics_in_all(&self) -> u32 {
+        self.topics + u32::from(self.is_apart)
+    }
 }
 
 /// The subscribers.
@@ -37,17 +46,18 @@ impl<'a> Crowd<'a> {
     /// # Errors
     /// No packet ring, or no ring, may be had.
     pub fn new(target: &'a Target, pair: Option<(&Pair, &Options)>, cast: Cast) -> io::Result<Self> {
-        let (first, topics) = (cast.ghosts as u32, cast.topics);
+        let (first, topics, is_apart) = (cast.ghosts as u32, cast.topics, cast.is_apart);
+        let in_all = cast.topics_in_all();
         let ghosts = match pair {
             Some((pair, options)) if cast.ghosts > 0 => {
                 let options = Options { count: cast.ghosts, port: target.port, ..*options };
                 let topic_of = move |number| number % topics;
-                Some(Ghosts::new(pair, &target.subscribe, &options, topics, topic_of, Clients::topic)?)
+                Some(Ghosts::new(pair, &target.subscribe, &options, in_all, topic_of, Clients::topic)?)
             }
             _ => None,
         };
-        let mut plan = Plan::shared(cast.sockets, topics);
-        plan.topic_of = Box::new(move |number| (first + number) % topics);
+        let mut plan = Plan::shared(cast.sockets, in_all);
+        plan.topic_of = Box::new(move |number| if is_apart { topics } else { (first + number) % topics });
         let sockets = Clients::new(&target.subscribe, target.port, &plan)?;
         Ok(Self { ghosts, sockets, cast })
     }

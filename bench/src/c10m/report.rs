@@ -95,7 +95,29 @@ impl Report {
     /// Whether all that was promised was kept, and nothing was lost.
     pub fn is_good(&self) -> bool {
         self.failure.is_none()
+            && !self.judgement.is_bad()
             && self.figures.iter().all(|figure| figure.bar.is_none_or(|bar| bar.is_kept(figure.value)))
+    }
+
+    /// Adds what another server did of the same, and the ratios of what both did. `bar` is for the deliveries
+    /// in the server's processor time.
+    pub fn stand_beside(&mut self, other: &Self, bar: Option<Bar>) {
+        const DELIVERIES: &str = "deliveries";
+        const COST: &str = "server CPU a delivery";
+        let target = &other.target;
+        let value = |report: &Self, name: &str| {
+            report.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
+        };
+        for name in [DELIVERIES, COST, "latency p50", "latency p99", "latency max"] {
+            let Some(figure) = other.figures.iter().find(|figure| figure.name == name) else { continue };
+            self.figure(&format!("{target}: {name}"), figure.value, &figure.unit, None);
+        }
+        if let (Some(ours), Some(theirs)) = (value(self, DELIVERIES), value(other, DELIVERIES)) {
+            self.figure(&format!("deliveries a second, of {target}"), ours / theirs, "x", None);
+        }
+        if let (Some(ours), Some(theirs)) = (value(self, COST), value(other, COST)) {
+            self.figure(&format!("deliveries a CPU second, of {target}"), theirs / ours, "x", bar);
+        }
     }
 
     /// The report as lines to read.

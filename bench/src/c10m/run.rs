@@ -81,7 +81,7 @@ impl<'a> Run<'a> {
         machine::pin_to(CLIENT_CORE)?;
         let server = target.start(SERVER_CORE)?;
         let publisher = Publisher::connect(&target.publish)?;
-        let published = vec![0; cast.topics as usize];
+        let published = vec![0; cast.topics_in_all() as usize];
         let crowd = Crowd::new(target, pair, cast)?;
         let (slabs, memory) = (Slabs::now(), server.memory());
         Ok(Self {
@@ -181,7 +181,7 @@ impl<'a> Run<'a> {
         if self.started.elapsed() > self.settings.time {
             return Err(io::Error::other(format!("the run took over {:?}", self.settings.time)));
         }
-        if judgement.lost + judgement.doubled + judgement.foreign + judgement.malformed + judgement.gaps > 0 {
+        if judgement.is_bad() {
             return Err(io::Error::other(format!("a subscriber got what it should not: {judgement:?}")));
         }
         Ok(())
@@ -258,6 +258,26 @@ impl<'a> Run<'a> {
         Ok(number)
     }
 
+    /// Publishes some events to the control group's own topic, one after the other; answers the 99th percentile
+    /// of the times until they came.
+    ///
+    /// # Errors
+    /// As [`Run::go`]; or one does not come to all of them within a minute.
+    pub fn probe(&mut self, events: u32, rest: Duration) -> io::Result<Duration> {
+        let own = self.crowd.cast().topics;
+        self.crowd.time(true);
+        for _ in 0..events {
+            let before = self.crowd.sockets().judgement().events;
+            let hearers = self.crowd.sockets().open() as u64;
+            self.publish(own)?;
+            self.must("an event reaches the control group", Duration::from_secs(60), |run| {
+                run.crowd.sockets().judgement().events >= before + hearers
+            })?;
+            self.go(rest, |_| false)?;
+        }
+        Ok(Duration::from_nanos(self.crowd.sockets().latency().value_at_quantile(0.99)))
+    }
+
     /// Events that were published and have not come to everybody.
     pub fn missing(&self) -> u64 {
         self.crowd.missing(|topic| self.published[topic as usize])
@@ -278,6 +298,11 @@ impl<'a> Run<'a> {
             looked = Instant::now();
             is_there
         })
+    }
+
+    /// Whoever connects from here on hears what is published from here on. Everything before has arrived.
+    pub fn expect_next(&mut self) {
+        self.crowd.expect(|topic| self.published[topic as usize] + 1);
     }
 
     /// From here on the client's own packets are counted for the next [`Run::honesty`].
@@ -314,17 +339,22 @@ impl<'a> Run<'a> {
 
     /// Says what the clients were, and whether they were what limited the run.
     pub fn honesty(&mut self) {
-        let Cast { ghosts, sockets, .. } = *self.crowd.cast();
+        let Cast { ghosts, sockets, is_apart, .. } = *self.crowd.cast();
         let control = if ghosts > 0 { " (control group)" } else { "" };
         let mut line = format!(
             "clients: {} ghosts + {} kernel sockets{control}",
             number(ghosts as f64),
             number(sockets as f64)
         );
+        if is_apart {
+            line += " with a topic of its own";
+        }
         line += "; same host, no network card";
         let before = self.counts_before;
         if let Some(ghosts) = self.crowd.ghosts() {
             let (counts, (dropped, unsent), lost) = (ghosts.counts(), ghosts.drops(), ghosts.lost());
+            let trip = |quantile| number(ghosts.round_trips().value_at_quantile(quantile) as f64 / 1e3);
+            line += &format!("; handshakes' round trip {} us (p99 {})", trip(0.5), trip(0.99));
             line += &format!(
                 "; packet rings dropped {dropped} in and {unsent} out, impairments {lost}; sent again by \
                  ghosts {}, by the kernel {}, beyond a hole {}, given up {}",
@@ -337,8 +367,14 @@ impl<'a> Run<'a> {
                 self.report.client_limited.push(format!("packet rings dropped {} packets", dropped + unsent));
             }
         }
-        self.report.honesty =
-            vec![line, "CPU is that of the whole machine where it does not say server".to_owned()];
+        self.report.judgement = self.crowd.judgement();
+        let used = self.report.samples.iter().map(|sample| sample.machine_cpu);
+        let cores = used.sum::<f64>() / self.report.samples.len().max(1) as f64;
+        self.report.honesty.push(line);
+        self.report.honesty.push(format!(
+            "CPU is that of the whole machine where it does not say server: {} cores in use on average",
+            number(cores)
+        ));
     }
 
     /// The server's memory and the kernel's objects after everybody has left, each as a share of what they

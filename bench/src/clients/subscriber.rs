@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::ring::{Buffers, Done, Of, Ring, SUBSCRIBERS};
 use crate::hearing::{Ear, Hearing};
 use crate::judge::Judgement;
-use crate::target::Subscribe;
+use crate::target::{Subscribe, Wire};
 
 /// Connections that are being made at once.
 const CONNECTING: usize = 1_024;
@@ -44,6 +44,8 @@ struct Subscriber {
     state: State,
     /// Reads nothing of what comes once it is open.
     is_deaf: bool,
+    /// Its opening is a long poll that may be held: nothing answers it before there is an event.
+    is_held: bool,
     /// Answers to its opening.
     answers: u8,
 }
@@ -116,6 +118,7 @@ impl<'a> Clients<'a> {
             life: 0,
             state: State::Away,
             is_deaf: false,
+            is_held: false,
             answers: 0,
         };
         Ok(Self {
@@ -385,6 +388,7 @@ impl<'a> Clients<'a> {
         subscriber.answers = 0;
         subscriber.ear.reconnect();
         let cursor = self.hearing.cursor(&subscriber.ear);
+        subscriber.is_held = self.how.wire == Wire::LongPoll && cursor.is_some();
         let mut then: VecDeque<_> = match (&self.how.again, cursor) {
             (Some(again), Some(cursor)) => VecDeque::from([again(&topic, &cursor)]),
             _ => (self.how.opening)(&topic).into(),
@@ -422,6 +426,11 @@ impl<'a> Clients<'a> {
             }
             Of::Send => {
                 let opened = subscriber.answers > 0;
+                if subscriber.is_held && subscriber.state == State::Opening {
+                    subscriber.state = State::Open;
+                    self.opening -= 1;
+                    self.open += 1;
+                }
                 if let Some(sending) = self.sending.get_mut(&number) {
                     sending.now = Vec::new();
                     // The next part of an opening waits for the answer to the one before.

@@ -12,10 +12,13 @@ use super::tcp::Counts;
 use super::wires::{News, Options, Wires};
 use crate::hearing::{Ear, Hearing};
 use crate::judge::Judgement;
-use crate::target::Subscribe;
+use crate::machine;
+use crate::target::{Subscribe, Wire};
 
 /// Connections that are being made at once: beyond this a listener's queue runs over.
 const CONNECTING: usize = 2_048;
+/// Of so many handshakes one is timed.
+const TIMED: u32 = 16;
 /// Flows that leave between two looks at what has come.
 const LEAVING: usize = 512;
 
@@ -59,6 +62,9 @@ pub struct Ghosts<'a> {
     leaving: VecDeque<(Range<u32>, Leaving)>,
     /// Parts of openings that wait for the answer to the part before.
     parts: HashMap<u32, VecDeque<Vec<u8>>>,
+    /// When the handshakes that are timed began, and how long those before took, in nanoseconds.
+    begun: HashMap<u32, u64>,
+    round_trips: Histogram<u64>,
     opening: usize,
     open: usize,
     failed: u64,
@@ -89,6 +95,8 @@ impl<'a> Ghosts<'a> {
             waiting: VecDeque::new(),
             leaving: VecDeque::new(),
             parts: HashMap::new(),
+            begun: HashMap::new(),
+            round_trips: Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("valid bounds"),
             opening: 0,
             open: 0,
             failed: 0,
@@ -174,6 +182,12 @@ impl<'a> Ghosts<'a> {
         self.hearing.latency()
     }
 
+    /// Times from SYN to the kernel's answer, of some of the handshakes, in nanoseconds: what a round trip
+    /// takes while they connect.
+    pub fn round_trips(&self) -> &Histogram<u64> {
+        &self.round_trips
+    }
+
     /// What their TCP has seen.
     pub fn counts(&self) -> Counts {
         self.wires.counts()
@@ -219,7 +233,8 @@ impl<'a> Ghosts<'a> {
         self.connect_some();
         self.leave_some();
         self.hearing.begin();
-        let Self { how, matcher, wires, ghosts, hearing, parts, opening, open, failed, .. } = self;
+        let Self { how, matcher, wires, ghosts, hearing, parts, begun, round_trips, .. } = self;
+        let Self { opening, open, failed, .. } = self;
         let mut over = Vec::new();
         let came = wires.turn(|number, news| {
             let ghost = &mut ghosts[number as usize];
@@ -228,10 +243,18 @@ impl<'a> Ghosts<'a> {
             }
             let (bytes, is_end) = match news {
                 News::Open => {
+                    if let Some(at) = begun.remove(&number) {
+                        round_trips.saturating_record(machine::now() - at);
+                    }
                     let mut all = parts.remove(&number).unwrap_or_default();
                     let first = all.pop_front().unwrap_or_default();
                     if !all.is_empty() {
                         parts.insert(number, all);
+                    }
+                    if ghost.due == 0 {
+                        ghost.state = State::Open;
+                        *opening -= 1;
+                        *open += 1;
                     }
                     return first;
                 }
@@ -294,6 +317,7 @@ impl<'a> Ghosts<'a> {
             }
             let topic = (self.matcher)(ghost.ear.topic);
             let cursor = self.hearing.cursor(&ghost.ear).filter(|_| resumes);
+            let has_cursor = cursor.is_some();
             let parts: VecDeque<Vec<u8>> = match (&self.how.again, cursor) {
                 (Some(again), Some(cursor)) => VecDeque::from([again(&topic, &cursor)]),
                 _ => (self.how.opening)(&topic).into(),
@@ -303,9 +327,14 @@ impl<'a> Ghosts<'a> {
             }
             ghost.ear.reconnect();
             ghost.state = State::Opening;
-            ghost.due = parts.len() as u8;
+            // A long poll with a cursor is held: nothing answers it before there is an event.
+            let is_held = self.how.wire == Wire::LongPoll && resumes && has_cursor;
+            ghost.due = if is_held { 0 } else { parts.len() as u8 };
             self.parts.insert(number, parts);
             self.opening += 1;
+            if number.is_multiple_of(TIMED) {
+                self.begun.insert(number, machine::now());
+            }
             self.wires.open(number);
         }
     }

@@ -1,6 +1,7 @@
 //! The servers that the comparison measures: Stentor itself, and what a user could pick instead. Each is set
 //! up as a good user of it would: on one core, without logs, with its limits raised, Nagle's algorithm off.
 
+mod described;
 mod install;
 mod mosquitto;
 mod nchan;
@@ -56,6 +57,35 @@ impl Peer {
     /// Why it cannot be had, and the command that would get it.
     pub fn prepare(&self) -> Result<Target, String> {
         (self.prepare)(&Folder::new()?)
+    }
+}
+
+/// The server called `name`, spoken to over `wire`: one of [`ALL`], without what its name says of the
+/// transport, or one that a file describes whose name ends in `.toml`. Call it as [`Peer::prepare`].
+///
+/// # Errors
+/// There is none of that name that speaks so; or as [`Peer::prepare`].
+pub fn named(name: &str, wire: Wire) -> Result<Target, String> {
+    if name.ends_with(".toml") {
+        return described::target(Path::new(name), wire);
+    }
+    let way = match wire {
+        Wire::Sse => "sse",
+        Wire::Stream => "stream",
+        Wire::WebSocket => "websocket",
+        Wire::LongPoll => "long-poll",
+        Wire::MqttWebSocket => "mqtt",
+    };
+    let full = format!("{name}-{way}");
+    let Some(peer) = ALL.iter().find(|peer| peer.name == name || peer.name == full) else {
+        let names: Vec<_> = ALL.iter().map(|peer| peer.name).collect();
+        return Err(format!("no server {name} for {way}: a file .toml, or one of {}", names.join(", ")));
+    };
+    let target = peer.prepare()?;
+    if target.subscribe.wire == wire {
+        Ok(target)
+    } else {
+        Err(format!("{name} does not speak {way}: it is {}", target.name))
     }
 }
 

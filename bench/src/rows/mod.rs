@@ -13,12 +13,11 @@ mod turns;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clients::Plan;
 use crate::figure::{Bar, Sample};
 use crate::floor::{self, Kind};
-use crate::machine::Sockets;
 use crate::target::{Target, Wire};
 use crate::work::{Connected, Site};
 use crate::{machine, network, stentor};
@@ -135,15 +134,7 @@ fn close(site: Site<'_>) -> io::Result<()> {
 
 /// Waits until at most `left` sockets are there; how long that took.
 fn sockets_are_gone(left: u64) -> io::Result<Duration> {
-    let started = Instant::now();
-    while Sockets::now().allocated > left {
-        if started.elapsed() > GONE_MAX {
-            let still = Sockets::now().allocated;
-            return Err(io::Error::other(format!("{still} sockets are left after {GONE_MAX:?}")));
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(started.elapsed())
+    machine::sockets_are_gone(left, GONE_MAX)
 }
 
 /// A sample without a floor.

@@ -211,9 +211,8 @@ pub(crate) struct Subscription {
     /// Most events of a long poll's answer.
     pub limit: u16,
     /// Bytes that are to be sent before anything else: the response head (and the head of an iframe's
-    /// document), or the
-    /// 101. Empty for a long poll.
-    pub head: Vec<u8>,
+    /// document), or the 101. None for a long poll.
+    pub head: Option<Rc<[u8]>>,
     /// Its place.
     pub after: Offset,
     /// What counts as told of gaps.

@@ -2,6 +2,7 @@
 //! poll, or everything that the shard needs to know of the new subscriber.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::answer::{date_line, date_line_of, now_seconds};
@@ -104,12 +105,12 @@ impl Conversation {
         }
         let head = self.stream_head(incoming, &admitted, handshake)?;
         if incoming.is_head() {
-            self.out = head;
+            self.out = head.to_vec();
             let keeps_alive = self.keeps_alive(incoming) && admitted.framing == Framing::Chunked;
             return Ok((self.send_out(200, keeps_alive).await, None));
         }
         let mut subscription = self.subscription(incoming, admitted);
-        subscription.head = head;
+        subscription.head = Some(head);
         if let Some(handshake) = handshake {
             subscription.is_v1 = handshake.is_v1();
             subscription.deflate = handshake.deflate();
@@ -126,7 +127,7 @@ impl Conversation {
         incoming: &Incoming,
         admitted: &Admitted,
         handshake: Option<&Handshake>,
-    ) -> Refusable<Vec<u8>> {
+    ) -> Refusable<Rc<[u8]>> {
         let context = &self.context;
         check_raw_gap(context, admitted)?;
         // After an epoch change no head gives a cursor: the gap comes first.
@@ -137,7 +138,7 @@ impl Conversation {
         if let Some(handshake) = handshake {
             let mut out = Vec::with_capacity(HEAD_BYTES);
             handshake.write_response(cursor, &mut out);
-            return Ok(out);
+            return Ok(out.into());
         }
         let cors = &context.config.cors;
         let authority = incoming.authority.as_deref();
@@ -165,10 +166,11 @@ impl Conversation {
             extra_head: &extra_head,
         };
         transport::stream_head(&encoding, &head, &mut out);
+        let head: Rc<[u8]> = out.into();
         if is_shared {
-            context.local.stream_heads.borrow_mut().put(second, &encoding, &out);
+            context.local.stream_heads.borrow_mut().put(second, &encoding, Rc::clone(&head));
         }
-        Ok(out)
+        Ok(head)
     }
 
     /// Answers a poll, or a long poll for which the log has something; any other long poll is for the shard
@@ -243,7 +245,7 @@ impl Conversation {
             framing,
             extra_head,
             limit: asked.limit,
-            head: Vec::new(),
+            head: None,
             after: resolved.after,
             told,
             old: resolved.old,

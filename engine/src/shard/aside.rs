@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use super::slots::{SlotId, State, flag};
 use super::{Batch, Shard};
 use crate::cursor::Offset;
+use crate::spare::shrink;
 
 /// Joiners of one walk that are looked at, those that are level or take nothing included.
 const JOINERS_LOOKED_AT: usize = 4_096;
@@ -63,8 +64,8 @@ impl Aside {
 
     /// Gives back what a storm took.
     pub(super) fn shrink(&mut self) {
-        super::shrink(&mut self.joining);
-        super::shrink(&mut self.settling);
+        shrink(&mut self.joining);
+        shrink(&mut self.settling);
         if self.ahead.capacity() > 1_024 && self.ahead.len() < self.ahead.capacity() / 8 {
             self.ahead.shrink_to(2 * self.ahead.len());
         }

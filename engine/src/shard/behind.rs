@@ -273,11 +273,10 @@ impl Shard {
             let (min, max) = (self.config.timing.retry_ms_min, self.config.timing.retry_ms_max);
             let retry_ms = min + self.jitter(max.saturating_sub(min) + 1);
             let place = self.cursor(self.slots[index].place);
-            let extra = self.extra_of(index);
-            let is_of_old = extra.as_ref().is_some_and(|extra| extra.old.is_some());
-            if let Some(extra) = extra {
+            let is_of_old = self.extra_of(index).is_some_and(|extra| extra.old.is_some());
+            if let Some(head) = self.first_head(index) {
                 // Copied, not taken: if the socket takes nothing now, the head goes out another time.
-                bytes.extend_from_slice(&extra.head);
+                bytes.extend_from_slice(head);
             }
             if is_of_old {
                 transport::encode_preamble(&encoding, retry_ms, &mut bytes);
@@ -362,9 +361,9 @@ impl Shard {
         slot.put(flag::STARTED, true);
         self.counters.deliveries += served.events as u64;
         self.counters.gaps += u64::from(served.is_gap);
+        self.forget_head(index);
         if let Some(extra) = self.extra_of(index) {
             extra.old = None;
-            extra.head = Vec::new();
         }
         if let Outcome::Short(bytes) = outcome {
             self.hold_rest(index, run, bytes);

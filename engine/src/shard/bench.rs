@@ -87,7 +87,7 @@ impl Subscribed {
             matchers: vec![matcher],
             encoding: EVENT_STREAM,
             variant: HeadVariant { lines: "".into(), keeps_alive: true, is_http10: false },
-            head: Vec::new(),
+            head: None,
             after: Offset::START,
             told: Offset::START,
             old: None,

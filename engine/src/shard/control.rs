@@ -163,9 +163,10 @@ impl Shard {
             }
             Control::End(why) => {
                 if !self.slots[index].is(flag::STARTED)
-                    && let Some(extra) = self.extra_of(index)
+                    && let Some(head) = self.first_head(index)
                 {
-                    bytes.append(&mut extra.head);
+                    bytes.extend_from_slice(head);
+                    self.forget_head(index);
                 }
                 let end = match why {
                     Farewell::Drain => End::Drain,
@@ -419,8 +420,7 @@ impl Shard {
 
 impl Extra {
     fn is_empty(&self, limits: &crate::config::Limits, now_ms: u64) -> bool {
-        self.head.is_empty()
-            && self.old.is_none()
+        self.old.is_none()
             && self.command.is_none()
             && self.leftover.is_empty()
             && self.decoder.is_none()

@@ -115,7 +115,7 @@ impl Engine {
             matchers: matchers.iter().map(|matcher| matcher.parse().unwrap()).collect(),
             encoding,
             variant: HeadVariant::default(),
-            head: b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
+            head: Some(b"HTTP/1.1 200 OK\r\n\r\n"[..].into()),
             after: self.sequencer.head(),
             told: self.sequencer.head(),
             old: None,

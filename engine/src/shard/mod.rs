@@ -24,6 +24,7 @@ pub(crate) mod run;
 #[cfg(test)]
 mod scale;
 mod sets;
+mod settled;
 mod slots;
 #[cfg(test)]
 mod storm;
@@ -95,8 +96,8 @@ pub(crate) struct Join {
     pub(crate) encoding: Encoding,
     /// What the answers of a long poll carry.
     pub(crate) variant: HeadVariant,
-    /// The response head, which goes out before anything else.
-    pub(crate) head: Vec<u8>,
+    /// The response head, which goes out before anything else; none for a long poll.
+    pub(crate) head: Option<Rc<[u8]>>,
     /// Where it begins.
     pub(crate) after: Offset,
     /// What counts as told of gaps.
@@ -163,8 +164,6 @@ pub(crate) enum OwnedMessage {
 /// What few slots need, and for a while, beside them.
 #[derive(Debug, Default)]
 struct Extra {
-    /// The response head, until it is sent.
-    head: Vec<u8>,
     /// The cursor of another epoch, until its gap is told.
     old: Option<Cursor>,
     /// A `subscribe` command that waits for the application's word.
@@ -228,13 +227,6 @@ pub(crate) struct Defects {
     pub(crate) short_is_whole: bool,
 }
 
-/// Gives back what a queue took when it was long.
-fn shrink<T>(queue: &mut VecDeque<T>) {
-    if queue.capacity() > 1_024 && queue.len() < queue.capacity() / 8 {
-        queue.shrink_to(2 * queue.len());
-    }
-}
-
 /// The parked subscribers of one core.
 pub(crate) struct Shard {
     /// Its number among the shards.
@@ -250,7 +242,9 @@ pub(crate) struct Shard {
     sets: Sets,
     heads: Heads,
     prepared: Prepared,
-    /// A tree, not a table: it grows without a stop, and shrinks. So is the one of what was given.
+    /// Response heads that are still to be sent: most are the same, and a mass that comes waits with them. A
+    /// tree, not a table: it grows without a stop, and shrinks. So are those of what else is beside a slot.
+    first_heads: BTreeMap<u32, Rc<[u8]>>,
     extras: BTreeMap<u32, Box<Extra>>,
     half_sent: HalfSents,
     given: BTreeMap<u32, Rc<Given>>,
@@ -303,6 +297,7 @@ impl Shard {
             sets: Sets::new(),
             heads: Heads::new(),
             prepared: Prepared::new(epoch),
+            first_heads: BTreeMap::new(),
             extras: BTreeMap::new(),
             half_sent: HalfSents::default(),
             given: BTreeMap::new(),
@@ -442,6 +437,23 @@ impl Shard {
         self.extras.entry(index).or_default()
     }
 
+    /// The response head of a slot, if it is still to be sent.
+    fn first_head(&self, index: u32) -> Option<&[u8]> {
+        if self.slots[index].is(flag::HAS_HEAD) {
+            self.first_heads.get(&index).map(|head| &**head)
+        } else {
+            None
+        }
+    }
+
+    /// The response head of a slot was sent.
+    fn forget_head(&mut self, index: u32) {
+        if self.slots[index].is(flag::HAS_HEAD) {
+            self.first_heads.remove(&index);
+            self.slots[index].put(flag::HAS_HEAD, false);
+        }
+    }
+
     fn extra_of(&mut self, index: u32) -> Option<&mut Extra> {
         if !self.slots[index].is(flag::HAS_EXTRA) {
             return None;
@@ -491,13 +503,17 @@ impl Shard {
     /// Forgets what stands beside a slot whose subscription is over.
     fn forget_beside(&mut self, index: u32) {
         let flags = self.slots[index].flags;
+        if flags & flag::HAS_HEAD != 0 {
+            self.first_heads.remove(&index);
+        }
         if flags & flag::HAS_EXTRA != 0 {
             self.extras.remove(&index);
         }
         if flags & flag::IS_GIVEN != 0 {
             self.given.remove(&index);
         }
-        self.slots[index].put(flag::HAS_EXTRA | flag::IS_GIVEN | flag::IS_GIVEN_COMMON, false);
+        self.slots[index]
+            .put(flag::HAS_HEAD | flag::HAS_EXTRA | flag::IS_GIVEN | flag::IS_GIVEN_COMMON, false);
     }
 
     /// A connection subscribes: it is served from the log until it is level with its set. Its socket follows,
@@ -535,9 +551,12 @@ impl Shard {
         slot.put(flag::POLICY_CLOSE, join.policy == SlowPolicy::Close);
         self.sets.begin_behind(&mut self.slots, set, id.index);
         self.subscribers[encoding.transport as usize] += 1;
-        if !join.head.is_empty() || join.old.is_some() || !join.leftover.is_empty() {
+        if let Some(head) = join.head {
+            self.first_heads.insert(id.index, head);
+            self.slots[id.index].put(flag::HAS_HEAD, true);
+        }
+        if join.old.is_some() || !join.leftover.is_empty() {
             let extra = self.extra(id.index);
-            extra.head = join.head;
             extra.old = join.old;
             extra.leftover = join.leftover;
         }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 
 use super::input::{Ready, Received};
+use super::settled::Settled;
 use super::{Action, Batch, Closing, HeadVariant, Join, Outcome, OwnedMessage, Shard, SlotId};
 use crate::app::{Admission, AnyApp, Message, Refusal, Subscriber};
 use crate::channel::Receiver;
@@ -413,9 +414,14 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
     Ok(())
 }
 
-/// Wakes the loop for its sweep.
+/// Wakes the loop for its sweep; gives memory back when a mass has come or gone.
 async fn tick(local: Rc<Local>) {
+    let mut settled = Settled::default();
     while !local.is_stopped() {
+        if settled.has_settled(local.connections(), local.now_ms()) {
+            local.parked.borrow_mut().give_back();
+            sys::collect();
+        }
         let wait = if local.connections() == 0 { 500 } else { Shard::tick_ms() };
         monoio::time::sleep(Duration::from_millis(wait)).await;
         local.wake();

@@ -7,7 +7,8 @@ use crate::pages::Pages;
 /// No slot, no set, no place in a list.
 pub(crate) const NONE: u32 = u32::MAX;
 
-const PAGE_SLOTS: usize = 4_096;
+/// 64 KiB: larger blocks stand many to a page of the allocator, which keeps the room of those that were freed.
+const PAGE_SLOTS: usize = 1_024;
 
 /// Names a slot and the life of it: a late completion of an earlier life is told apart by the generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +98,8 @@ pub(crate) mod flag {
     pub(crate) const POLICY_CLOSE: u32 = 1 << 12;
     /// The application was told that it is open.
     pub(crate) const OPENED: u32 = 1 << 13;
+    /// Its response head is still to be sent.
+    pub(crate) const HAS_HEAD: u32 = 1 << 28;
     /// It has an entry in the table of extras.
     pub(crate) const HAS_EXTRA: u32 = 1 << 14;
     /// The pong of the ping before the latest has not come either.

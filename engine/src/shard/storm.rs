@@ -86,7 +86,7 @@ impl Rig {
             matchers: matchers.iter().map(|m| m.parse::<Matcher>().unwrap()).collect(),
             encoding: Encoding { transport, format: Format::Json, framing, head: 0, limit: 1_000 },
             variant: HeadVariant { lines: "".into(), keeps_alive: true, is_http10: false },
-            head: b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
+            head: Some(b"HTTP/1.1 200 OK\r\n\r\n"[..].into()),
             after,
             told: Offset::START,
             old: None,

@@ -5,6 +5,7 @@ use super::control::{Control, Farewell};
 use super::slots::{NONE, State, flag};
 use super::{Closing, Shard};
 use crate::metrics::Ended;
+use crate::spare::shrink;
 use crate::transport::{Encoding, Format, Framing, Transport};
 
 /// How many slices a second's sweep has.
@@ -100,10 +101,10 @@ impl Shard {
 
     /// What a storm took and is not used any more goes back.
     fn give_back(&mut self) {
-        super::shrink(&mut self.to_serve);
-        super::shrink(&mut self.to_resume);
-        super::shrink(&mut self.controls);
-        super::shrink(&mut self.actions);
+        shrink(&mut self.to_serve);
+        shrink(&mut self.to_resume);
+        shrink(&mut self.controls);
+        shrink(&mut self.actions);
         self.aside.shrink();
         self.turns.shrink();
     }

@@ -15,6 +15,7 @@ use super::{Batch, Purpose, Shard, TURN_BYTES_MAX};
 use crate::channel::Delivery;
 use crate::cursor::Offset;
 use crate::event::Event;
+use crate::spare::shrink;
 use crate::topic::{Matcher, Topic};
 
 /// A run is not made longer than this by a further event.
@@ -25,8 +26,10 @@ const PASSED_MAX: usize = 8_192;
 const EVENTS_LOOKED_AT: usize = 16_384;
 /// Parts of the work that share a batch.
 const PARTS: usize = 5;
-/// The share of a turn that a topic has at once, when it comes: one in so many.
+/// The share of a turn that a topic has at once, when it comes, if that is enough for it: one in so many.
 const FRESH_SHARE: usize = 8;
+/// A topic that has more sets is not looked at for whether its share is enough.
+const FRESH_SETS: usize = 16;
 
 /// One pass over a set. Its end is fixed when it starts.
 #[derive(Debug)]
@@ -54,8 +57,8 @@ pub(crate) struct Walk {
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     topics: HashMap<Topic, TopicTurn>,
-    /// Those that had no unfinished event when one came, and have not had a turn since: each has a short one
-    /// before its turn comes, so that few sends do not wait behind many.
+    /// Those that had no unfinished event when one came, and have not had a turn since: those of few
+    /// subscribers have a short one before their turn comes, so that few sends do not wait behind many.
     fresh: VecDeque<Topic>,
     /// Sends and bytes of the short turn that is under way.
     fresh_sends: usize,
@@ -92,8 +95,8 @@ impl Turns {
 
     /// Gives back what a storm took.
     pub(super) fn shrink(&mut self) {
-        super::shrink(&mut self.fresh);
-        super::shrink(&mut self.ready);
+        shrink(&mut self.fresh);
+        shrink(&mut self.ready);
         if self.topics.capacity() > 1_024 && self.topics.len() < self.topics.capacity() / 8 {
             self.topics.shrink_to(2 * self.topics.len());
         }
@@ -320,7 +323,8 @@ impl Shard {
         }
     }
 
-    /// Gives those topics a short turn that had no unfinished event a moment ago.
+    /// Gives those topics of few subscribers a short turn that had no unfinished event a moment ago; the others
+    /// wait for theirs.
     fn fill_from_fresh(&mut self, batch: &mut Batch) {
         let mut passed = 0;
         let sends_max = self.pace.turn_sends.div_ceil(FRESH_SHARE);
@@ -331,6 +335,12 @@ impl Shard {
             if batch.is_full() || passed >= PASSED_MAX / 2 {
                 batch.is_cut_short = true;
                 break;
+            }
+            if self.has_many(&topic, sends_max, &mut passed) {
+                self.turns.fresh.pop_front();
+                self.turns.ready.push_back(topic);
+                batch.is_cut_short = true;
+                continue;
             }
             let turn = self.turn(&topic, sends_max, batch, &mut passed);
             if matches!(turn, Turn::BatchFull) {
@@ -349,6 +359,22 @@ impl Shard {
         let turns = &mut self.turns;
         std::mem::swap(&mut turns.sends, &mut turns.fresh_sends);
         std::mem::swap(&mut turns.bytes, &mut turns.fresh_bytes);
+    }
+
+    /// Whether more than `few` stand in the sets of a topic whose pass has not begun; begins it.
+    fn has_many(&mut self, topic: &Topic, few: usize, passed: &mut usize) -> bool {
+        if self.turns.topics.get(topic).is_some_and(|turn| turn.pass.is_none()) {
+            self.next_set(topic);
+        }
+        let Some(pass) = self.turns.topics.get(topic).and_then(|turn| turn.pass.as_ref()) else {
+            return false;
+        };
+        if pass.sets.len() > FRESH_SETS {
+            return true;
+        }
+        *passed += pass.sets.len();
+        let members = |&number: &u32| self.sets.get(number).map_or(0, |set| set.members.len());
+        pass.sets.iter().map(members).sum::<usize>() > few
     }
 
     /// The time of a turn is over, whatever it has sent: the next topic has its turn.

@@ -135,7 +135,7 @@ impl World {
             matchers: client.matchers.clone(),
             encoding: Encoding { transport, format, framing, head: 0, limit: 3 },
             variant: HeadVariant { lines: "".into(), keeps_alive: true, is_http10: false },
-            head: Vec::new(),
+            head: None,
             after: resolved.after,
             told: Offset::START,
             old: resolved.old,

@@ -12,6 +12,7 @@ use super::{
     Closing, EventFd, LINGER, LINGER_BYTES_MAX, ParkedEvent, ParkedEventKind, ParkedOptions, Readiness, Send,
     SendOutcome, Sleeper, SocketId,
 };
+use crate::spare::{shrink, shrink_list};
 
 /// What the eventfd is registered under; no socket has it, as a place is less than `u32::MAX`.
 const WAKE: u64 = u64::MAX;
@@ -237,6 +238,12 @@ impl Epoll {
             events.push(ParkedEvent { token: place.token, kind });
         }
         reports.len() == max.min(REPORTS) || self.has_work()
+    }
+
+    pub(super) fn give_back(&mut self) {
+        shrink(&mut self.receives);
+        shrink(&mut self.lingering);
+        shrink_list(&mut self.free);
     }
 
     pub(super) fn has_work(&mut self) -> bool {

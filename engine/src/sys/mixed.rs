@@ -143,6 +143,13 @@ impl Mixed {
         has_more || self.rings.has_work()
     }
 
+    pub(super) fn give_back(&mut self) {
+        self.rings.give_back();
+        if let Some(epoll) = &mut self.epoll {
+            epoll.give_back();
+        }
+    }
+
     pub(super) fn has_work(&mut self) -> bool {
         self.rings.has_work() || self.epoll.as_mut().is_some_and(|epoll| epoll.has_work())
     }

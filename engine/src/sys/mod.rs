@@ -22,6 +22,7 @@
 //! wants to give the runtime's other tasks a turn calls `eventfd.wake()` and then waits, as above.
 //! [`ParkedSet::harvest`] must be called at least once a second, for the waits of [`Closing::Graceful`].
 
+mod allocator;
 mod buffers;
 #[cfg(test)]
 pub(crate) mod counting;
@@ -42,6 +43,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+pub(crate) use allocator::collect;
 pub(crate) use buffers::Received;
 pub(crate) use eventfd::{EventFd, Sleeper};
 pub use limits::{
@@ -331,6 +333,11 @@ impl ParkedSet {
     /// more.
     pub fn harvest(&mut self, max: usize, events: &mut Vec<ParkedEvent>) -> bool {
         either!(self, inner => inner.harvest(max, events))
+    }
+
+    /// Gives back the memory that a storm took and nothing needs any more.
+    pub fn give_back(&mut self) {
+        either!(self, inner => inner.give_back());
     }
 
     /// Whether [`ParkedSet::harvest`] has something to do. Cheap; asked before going to sleep.

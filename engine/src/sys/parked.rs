@@ -15,6 +15,7 @@ use super::{
     Closing, EventFd, LINGER, LINGER_BYTES_MAX, ParkedEvent, ParkedEventKind, ParkedOptions, Readiness, Send,
     SendOutcome, SocketId, TABLE_SOCKETS_MAX,
 };
+use crate::spare::shrink;
 
 /// A [`SocketId`] is 12 bits of the ring and 20 of the place in its table.
 pub(super) const INDEX_BITS: u32 = 20;
@@ -429,6 +430,14 @@ impl Rings {
             if place.generation == generation && place.state == State::Lingering {
                 self.free(socket);
             }
+        }
+    }
+
+    pub(super) fn give_back(&mut self) {
+        shrink(&mut self.waiting);
+        shrink(&mut self.lingering);
+        for table in &mut self.tables {
+            table.ring.give_back();
         }
     }
 

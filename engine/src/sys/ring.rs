@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 
+use crate::spare::shrink;
+
 /// Submissions that one system call takes. Fan-out is as fast with 256 as with 16,384.
 const SUBMISSIONS: u32 = 1024;
 
@@ -250,6 +252,11 @@ impl Ring {
             }
             self.run();
         }
+    }
+
+    /// Gives back what a mass of completions took.
+    pub(super) fn give_back(&mut self) {
+        shrink(&mut self.earlier);
     }
 
     /// Whether there is a completion, something that the kernel has deferred, or something to submit. What

@@ -67,7 +67,7 @@ struct TestPark(Rc<Parked>);
 impl Park for TestPark {
     fn subscribe(&self, socket: Handle, _permit: Permit, subscription: Box<Subscription>) {
         let socket = open(socket);
-        Stream::new(socket.try_clone().unwrap()).send(&subscription.head).ok();
+        Stream::new(socket.try_clone().unwrap()).send(subscription.head.as_deref().unwrap_or_default()).ok();
         self.0.subscriptions.borrow_mut().push((subscription, socket));
     }
 

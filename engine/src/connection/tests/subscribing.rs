@@ -117,7 +117,7 @@ fn a_long_poll_is_answered_at_once_if_the_log_has_something_and_parked_otherwise
     assert_eq!((subscription.wait_seconds, subscription.limit, subscription.keeps_alive), (9, 5, true));
     assert_eq!((subscription.after, subscription.old), (Offset(2), None), "nothing lies between");
     assert_eq!(&*subscription.extra_head, "Vary: Origin\r\n");
-    assert!(subscription.head.is_empty());
+    assert!(subscription.head.is_none());
     assert_eq!(subscription.leftover, get("/health", "").as_bytes(), "the next request waits for the answer");
 }
 
