@@ -29,8 +29,8 @@ impl Judgement {
         !self.is_bad() && self.ended == 0
     }
 
-    /// Whether a subscriber got what it should not, or missed something. That the server ended a connection is
-    /// not bad in itself: it may where a subscriber does not read.
+    /// Whether a subscriber got what it should not, or missed something. That the server ended a connection
+    /// is not bad in itself: it may where a subscriber does not read.
     pub fn is_bad(&self) -> bool {
         self.lost + self.doubled + self.foreign + self.malformed + self.gaps > 0
     }

@@ -258,8 +258,8 @@ impl<'a> Run<'a> {
         Ok(number)
     }
 
-    /// Publishes some events to the control group's own topic, one after the other; answers the 99th percentile
-    /// of the times until they came.
+    /// Publishes some events to the control group's own topic, one after the other; answers the 99th
+    /// percentile of the times until they came.
     ///
     /// # Errors
     /// As [`Run::go`]; or one does not come to all of them within a minute.

@@ -130,8 +130,14 @@ mod tests {
     const FILE: &str = r#"
         name = "push 1.0"
         command = ["/usr/bin/push", "--port", "{port}"]
-        subscribe = { path = "/sub?id={topic}", resume = "/sub?id={topic}&since={cursor}", headers = ["A: b"] }
-        publish = { port = 9000, path = "/pub?id={topic}", method = "PUT" }
+        [subscribe]
+        path = "/sub?id={topic}"
+        headers = ["A: b"]
+        resume = "/sub?id={topic}&since={cursor}"
+        [publish]
+        port = 9000
+        path = "/pub?id={topic}"
+        method = "PUT"
     "#;
 
     #[test]
@@ -153,12 +159,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_unknown_is_named() {
-        let without = FILE.replace(", resume = \"/sub?id={topic}&since={cursor}\"", "");
+        let without = FILE.replace("resume = \"/sub?id={topic}&since={cursor}\"", "");
         for (text, wire, named) in [
             (without.as_str(), Wire::LongPoll, "subscribe.resume"),
             ("name = 'a'", Wire::Sse, "command"),
             (&FILE.replace("name =", "nam ="), Wire::Sse, "nam"),
-            (&FILE.replace("A: b", "A"), Wire::Sse, "no header field"),
+            (&FILE.replace("\"A: b\"", "\"A\""), Wire::Sse, "no header field"),
         ] {
             let error = parse(text, wire).err().unwrap();
             assert!(error.contains(named), "{error}");

@@ -7,7 +7,8 @@ use crate::pages::Pages;
 /// No slot, no set, no place in a list.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// 64 KiB: larger blocks stand many to a page of the allocator, which keeps the room of those that were freed.
+/// 64 KiB: larger blocks stand many to a page of the allocator, which keeps the room of those that were
+/// freed.
 const PAGE_SLOTS: usize = 1_024;
 
 /// Names a slot and the life of it: a late completion of an earlier life is told apart by the generation.

@@ -323,8 +323,8 @@ impl Shard {
         }
     }
 
-    /// Gives those topics of few subscribers a short turn that had no unfinished event a moment ago; the others
-    /// wait for theirs.
+    /// Gives those topics of few subscribers a short turn that had no unfinished event a moment ago; the
+    /// others wait for theirs.
     fn fill_from_fresh(&mut self, batch: &mut Batch) {
         let mut passed = 0;
         let sends_max = self.pace.turn_sends.div_ceil(FRESH_SHARE);
