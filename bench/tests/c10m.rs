@@ -73,6 +73,9 @@ fn every_scenario_loses_nothing() {
     let report = run("idle", &["--hold", "2", "--transport", "websocket"]);
     assert!(value(&report, "still connected") >= all);
 
+    let report = run_with("idle", 2_000, &["--hold", "2", "--client", "kernel", "--transport", "stream"]);
+    assert!(value(&report, "still connected") >= 2_000.0);
+
     let report = run("fanout", &["--events", "2"]);
     assert_eq!(report.judgement.events, 2 * SUBSCRIBERS);
     let beside = report.figures.iter().find(|figure| figure.name.starts_with("deliveries a CPU second, of "));

@@ -40,6 +40,9 @@ struct Options {
     /// Puts the table into this file, between the lines `<!-- figures -->` and `<!-- figures end -->`.
     #[arg(long)]
     into: Option<PathBuf>,
+    /// Another word than `figures` in those lines, for a file with several tables.
+    #[arg(long, default_value = "figures")]
+    mark: String,
 }
 
 #[derive(Serialize)]
@@ -50,9 +53,6 @@ struct Report<'a> {
     #[serde(flatten)]
     figures: &'a Figures,
 }
-
-const BEGIN: &str = "<!-- figures -->";
-const END: &str = "<!-- figures end -->";
 
 fn main() -> ExitCode {
     floor::serve_if_asked();
@@ -136,16 +136,17 @@ fn write(machine: &Machine, options: &Options, figures: &Figures) -> io::Result<
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
     }
     if let Some(path) = &options.into {
-        put(path, &section(machine, options, figures))?;
+        put(path, &options.mark, &section(machine, options, figures))?;
     }
     Ok(())
 }
 
-fn put(path: &Path, section: &str) -> io::Result<()> {
+fn put(path: &Path, mark: &str, section: &str) -> io::Result<()> {
+    let (begin, end) = (format!("<!-- {mark} -->"), format!("<!-- {mark} end -->"));
     let text = std::fs::read_to_string(path)?;
-    let missing = || io::Error::other(format!("{} has no lines {BEGIN} and {END}", path.display()));
-    let start = text.find(BEGIN).ok_or_else(missing)? + BEGIN.len();
-    let end = start + text[start..].find(END).ok_or_else(missing)?;
+    let missing = || io::Error::other(format!("{} has no lines {begin} and {end}", path.display()));
+    let start = text.find(&begin).ok_or_else(missing)? + begin.len();
+    let end = start + text[start..].find(&end).ok_or_else(missing)?;
     std::fs::write(path, format!("{}\n{section}\n{}", &text[..start], &text[end..]))
 }
 
