@@ -6,11 +6,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use stentor_bench::c10m::report::Report;
+use stentor_bench::machine;
 
 const SUBSCRIBERS: u64 = 20_000;
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -22,12 +23,16 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// The harness, with the server beside it.
 fn c10m() -> Command {
-    let program = Path::new(env!("CARGO_BIN_EXE_c10m"));
-    if !program.with_file_name("stentor").exists() {
-        let built = Command::new(env!("CARGO")).args(["build", "--package", "stentor-server"]).status();
-        assert!(built.expect("cargo starts").success(), "the server is built");
-    }
-    Command::new(program)
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "stentor-server"]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo starts").success(), "the server is built");
+    });
+    Command::new(env!("CARGO_BIN_EXE_c10m"))
 }
 
 fn json(name: &str) -> PathBuf {
@@ -160,7 +165,7 @@ impl Drop for Held {
 
 fn gone(process: u32) {
     let started = Instant::now();
-    while Path::new(&format!("/proc/{process}")).exists() {
+    while machine::is_alive(process) {
         assert!(started.elapsed() < WAIT_MAX, "the server outlives its run");
         thread::sleep(Duration::from_millis(20));
     }

@@ -11,10 +11,3 @@ pub(crate) fn shrink<T>(queue: &mut VecDeque<T>) {
         queue.shrink_to(2 * queue.len());
     }
 }
-
-/// Gives back what a list took when it was long.
-pub(crate) fn shrink_list<T>(list: &mut Vec<T>) {
-    if list.capacity() > KEPT && list.len() < list.capacity() / 8 {
-        list.shrink_to(2 * list.len());
-    }
-}

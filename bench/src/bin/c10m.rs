@@ -56,7 +56,7 @@ enum Command {
         /// Topics that the subscribers are dealt out to.
         #[arg(long, default_value_t = 1)]
         topics: u32,
-        /// Do not run the barest loop before it, for the ratio.
+        /// Do not run the barest loop before it and after it, for the ratio.
         #[arg(long)]
         no_floor: bool,
     },
@@ -343,8 +343,11 @@ fn targets(command: &Command, common: &Common, topics: u32) -> io::Result<Target
         format!("{} holds at most {} connections here", measured.name, measured.connections_max)
     } else if topics > 1 && !measured.has_topics {
         format!("{} has one topic, and {topics} are wanted", measured.name)
-    } else if matches!(command, Command::Storm { .. }) && measured.subscribe.again.is_none() {
-        format!("{} has no cursors to come back with", measured.name)
+    } else if matches!(command, Command::Storm { .. } | Command::Churn { .. })
+        && (measured.subscribe.again.is_none() || wire == Wire::WebSocket)
+    {
+        // Plain messages carry none.
+        format!("{} gives no cursors to come back with", measured.name)
     } else {
         String::new()
     };
@@ -388,7 +391,9 @@ fn measure(
             sockets,
             topics,
             // Nobody else must hear what it is asked with.
-            is_apart: matches!(command, Command::Ramp { .. }) && pair.is_some() && target.has_topics,
+            is_apart: matches!(command, Command::Ramp { .. })
+                && target.has_topics
+                && (1..common.connections).contains(&sockets),
         };
         let options = Options {
             port: target.port,
@@ -404,16 +409,26 @@ fn measure(
         outcome.and_then(|()| scenario::leave(&mut run))
     };
     let Some(floor) = &targets.floor else { return one(&targets.measured, report) };
-    let mut below = blank(&report.scenario, floor);
-    one(floor, &mut below)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", floor.name)))?;
-    if below.judgement.is_bad() {
-        return Err(io::Error::other(format!("{} did not do its work: {}", floor.name, below.text())));
-    }
-    report.client_limited.extend(below.client_limited.iter().map(|why| format!("{}: {why}", floor.name)));
-    machine::sockets_are_gone(SOCKETS_BESIDE, GONE_MAX)?;
+    let sockets_before = machine::Sockets::now().allocated;
+    let gone = || machine::sockets_are_gone(sockets_before + SOCKETS_BESIDE, GONE_MAX);
+    let below = |report: &mut Report| {
+        let mut below = blank(&report.scenario, floor);
+        one(floor, &mut below)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", floor.name)))?;
+        if below.judgement.is_bad() {
+            return Err(io::Error::other(format!("{} did not do its work: {}", floor.name, below.text())));
+        }
+        let limited = below.client_limited.iter().map(|why| format!("{}: {why}", floor.name));
+        report.client_limited.extend(limited);
+        gone()?;
+        Ok(below)
+    };
+    // Before and after: what the first leaves warm, or worn, is there for the second.
+    let before = below(report)?;
     one(&targets.measured, report)?;
-    report.stand_beside(&below, targets.is_ours.then_some(Bar::AtLeast(OF_FLOOR)));
+    gone()?;
+    let after = below(report)?;
+    report.stand_beside(&before.mean(&after), targets.is_ours.then_some(Bar::AtLeast(OF_FLOOR)));
     Ok(())
 }
 

@@ -136,7 +136,7 @@ impl<'a> Crowd<'a> {
 
     /// Of subscribers that were refused or never answered.
     pub fn failed(&self) -> u64 {
-        self.ghosts.as_ref().map_or(0, Ghosts::failed)
+        self.ghosts.as_ref().map_or(0, Ghosts::failed) + self.sockets.failed()
     }
 
     /// Deliveries of an event of topic 0 since it was counted anew.

@@ -99,6 +99,19 @@ impl Report {
             && self.figures.iter().all(|figure| figure.bar.is_none_or(|bar| bar.is_kept(figure.value)))
     }
 
+    /// This run with the means of its figures and those of another.
+    #[must_use]
+    pub fn mean(&self, other: &Self) -> Self {
+        let mut mean = self.clone();
+        for figure in &mut mean.figures {
+            if let Some(other) = other.figures.iter().find(|other| other.name == figure.name) {
+                figure.value = f64::midpoint(figure.value, other.value);
+            }
+        }
+        mean.honesty.extend(other.honesty.first().cloned());
+        mean
+    }
+
     /// Adds what another server did of the same, and the ratios of what both did. `bar` is for the deliveries
     /// in the server's processor time.
     pub fn stand_beside(&mut self, other: &Self, bar: Option<Bar>) {
@@ -108,6 +121,8 @@ impl Report {
         let value = |report: &Self, name: &str| {
             report.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
         };
+        let clients = other.honesty.iter().filter(|line| line.starts_with("clients"));
+        self.honesty.extend(clients.map(|line| format!("{target}: {line}")));
         for name in [DELIVERIES, COST, "latency p50", "latency p99", "latency max"] {
             let Some(figure) = other.figures.iter().find(|figure| figure.name == name) else { continue };
             self.figure(&format!("{target}: {name}"), figure.value, &figure.unit, None);

@@ -260,7 +260,13 @@ pub fn ramp(run: &mut Run<'_>, step: usize, p99_most: Duration) -> io::Result<()
         // Each step's own figures would bury the answer.
         run.report.figures.clear();
         if run.crowd.cast().is_apart {
-            p99 = run.probe(PROBES, PROBE_REST)?;
+            p99 = match run.probe(PROBES, PROBE_REST) {
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    reached = "memory";
+                    break;
+                }
+                p99 => p99?,
+            };
             if p99 > p99_most {
                 reached = "the p99 of an event to the control group";
                 break;

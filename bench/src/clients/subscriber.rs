@@ -101,8 +101,9 @@ pub struct Clients<'a> {
     hearing: Hearing,
     done: Vec<Done>,
     readable: Vec<u32>,
-    /// The first failure to connect.
+    /// The first failure to connect, and how many there were.
     failure: Option<String>,
+    failed: u64,
 }
 
 impl<'a> Clients<'a> {
@@ -137,6 +138,7 @@ impl<'a> Clients<'a> {
             done: Vec::new(),
             readable: Vec::new(),
             failure: None,
+            failed: 0,
         })
     }
 
@@ -346,6 +348,11 @@ impl<'a> Clients<'a> {
         }
     }
 
+    /// Connections that failed or were refused.
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+
     /// Handles all that has come, and connects whom it may. Answers how much came: completions and bytes.
     ///
     /// # Errors
@@ -466,6 +473,7 @@ impl<'a> Clients<'a> {
     fn end(&mut self, ring: usize, slot: u32) -> io::Result<()> {
         let number = (ring * SUBSCRIBERS) as u32 + slot;
         if matches!(self.subscribers[number as usize].state, State::Open | State::Opening) {
+            self.failed += u64::from(self.subscribers[number as usize].state == State::Opening);
             self.hearing.judgement.ended += 1;
         }
         self.leave([number])

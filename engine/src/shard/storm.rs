@@ -332,6 +332,39 @@ fn an_event_to_one_does_not_wait_behind_four_fan_outs() {
 }
 
 #[test]
+fn an_event_to_few_does_not_wait_behind_a_hundred_topics_that_came_before_it() {
+    const FEW: u32 = 20;
+    let mut rig = Rig::new(|_| {});
+    for many in 0..100 {
+        for _ in 0..500 {
+            rig.join(&format!("many/{many}"), Offset::START);
+        }
+    }
+    let first = rig.sockets;
+    for one in 0..FEW {
+        // Each with a topic of its own beside, and so in a set of its own.
+        rig.join_by(Transport::Sse, &["few", &format!("one/{one}")], Offset::START);
+    }
+    rig.settle();
+    for many in 0..100 {
+        rig.publish(&format!("many/{many}"), 100);
+    }
+    rig.publish("few", 100);
+    rig.take();
+    let (mut of_many, mut of_few) = (0, 0);
+    while of_few < FEW {
+        assert!(rig.fill(|socket, _| match socket >= first {
+            true => of_few += 1,
+            false => of_many += u32::from(of_few < FEW),
+        }));
+    }
+    assert!(of_many <= 2_048, "it waited for {of_many} sends to many");
+    rig.settle();
+    assert_eq!(rig.shard.counters.deliveries, 100 * 500 + u64::from(FEW));
+    assert!(rig.most_looks <= 20_000, "a fill looked at {} things", rig.most_looks);
+}
+
+#[test]
 fn fan_outs_take_turns_and_small_topics_do_not_starve_them() {
     let mut rig = Rig::new(|config| config.limits.arrears = 1_000);
     for topic in ["w", "x"] {

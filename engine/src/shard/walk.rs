@@ -28,8 +28,6 @@ const EVENTS_LOOKED_AT: usize = 16_384;
 const PARTS: usize = 5;
 /// The share of a turn that a topic has at once, when it comes, if that is enough for it: one in so many.
 const FRESH_SHARE: usize = 8;
-/// A topic that has more sets is not looked at for whether its share is enough.
-const FRESH_SETS: usize = 16;
 
 /// One pass over a set. Its end is fixed when it starts.
 #[derive(Debug)]
@@ -336,7 +334,7 @@ impl Shard {
                 batch.is_cut_short = true;
                 break;
             }
-            if self.has_many(&topic, sends_max, &mut passed) {
+            if self.turns.sends == 0 && self.has_many(&topic, sends_max, &mut passed) {
                 self.turns.fresh.pop_front();
                 self.turns.ready.push_back(topic);
                 batch.is_cut_short = true;
@@ -369,12 +367,10 @@ impl Shard {
         let Some(pass) = self.turns.topics.get(topic).and_then(|turn| turn.pass.as_ref()) else {
             return false;
         };
-        if pass.sets.len() > FRESH_SETS {
-            return true;
-        }
-        *passed += pass.sets.len();
+        *passed += 1 + pass.sets.len().min(few);
+        self.look();
         let members = |&number: &u32| self.sets.get(number).map_or(0, |set| set.members.len());
-        pass.sets.iter().map(members).sum::<usize>() > few
+        pass.sets.len() > few || pass.sets.iter().map(members).sum::<usize>() > few
     }
 
     /// The time of a turn is over, whatever it has sent: the next topic has its turn.

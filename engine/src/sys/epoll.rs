@@ -12,7 +12,7 @@ use super::{
     Closing, EventFd, LINGER, LINGER_BYTES_MAX, ParkedEvent, ParkedEventKind, ParkedOptions, Readiness, Send,
     SendOutcome, Sleeper, SocketId,
 };
-use crate::spare::{shrink, shrink_list};
+use crate::spare::shrink;
 
 /// What the eventfd is registered under; no socket has it, as a place is less than `u32::MAX`.
 const WAKE: u64 = u64::MAX;
@@ -243,7 +243,6 @@ impl Epoll {
     pub(super) fn give_back(&mut self) {
         shrink(&mut self.receives);
         shrink(&mut self.lingering);
-        shrink_list(&mut self.free);
     }
 
     pub(super) fn has_work(&mut self) -> bool {
