@@ -64,6 +64,8 @@ pub(crate) struct Hearing {
     /// Pieces that were taken.
     pub(crate) receives: u64,
     latency: Histogram<u64>,
+    /// The longest of them since it was taken, in nanoseconds.
+    slowest: u64,
     is_timed: bool,
     now: u64,
 }
@@ -77,6 +79,7 @@ impl Hearing {
             arrived: vec![0; topics as usize],
             receives: 0,
             latency: Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("valid bounds"),
+            slowest: 0,
             is_timed: false,
             now: 0,
         }
@@ -98,6 +101,11 @@ impl Hearing {
     /// Times from publish to delivery, in nanoseconds.
     pub(crate) fn latency(&self) -> &Histogram<u64> {
         &self.latency
+    }
+
+    /// The longest time since this was last asked, in nanoseconds.
+    pub(crate) fn take_slowest(&mut self) -> u64 {
+        std::mem::take(&mut self.slowest)
     }
 
     /// How often the event of that number of topic 0 was delivered since [`Hearing::count_anew`].
@@ -123,7 +131,7 @@ impl Hearing {
     /// Takes a piece of a subscriber's stream.
     pub(crate) fn take(&mut self, wire: Wire, ear: &mut Ear, bytes: &[u8]) -> Asked {
         let mut asked = Asked::default();
-        let Self { judgement, epoch, delivered, arrived, latency, now, .. } = self;
+        let Self { judgement, epoch, delivered, arrived, latency, slowest, now, .. } = self;
         let Ear { topic, next, offset, decoder } = ear;
         let is_timed = self.is_timed;
         self.receives += 1;
@@ -135,7 +143,9 @@ impl Hearing {
                         delivered[payload.number as usize % COUNTED] += 1;
                     }
                     if is_timed {
-                        latency.saturating_record(now.saturating_sub(payload.sent).max(1));
+                        let took = now.saturating_sub(payload.sent).max(1);
+                        latency.saturating_record(took);
+                        *slowest = took.max(*slowest);
                     }
                 }
             }

@@ -160,6 +160,12 @@ impl<'a> Crowd<'a> {
         self.sockets.time(is_timed);
     }
 
+    /// The longest time from publish to delivery since this was last asked, in nanoseconds.
+    pub fn take_slowest(&mut self) -> u64 {
+        let ghosts = self.ghosts.as_mut().map_or(0, Ghosts::take_slowest);
+        ghosts.max(self.sockets.take_slowest())
+    }
+
     /// Events that are still to come, if `last_of(topic)` was the last of each topic.
     pub fn missing(&self, last_of: impl Fn(u32) -> u32 + Copy) -> u64 {
         self.ghosts.as_ref().map_or(0, |ghosts| ghosts.missing(last_of)) + self.sockets.missing(last_of)

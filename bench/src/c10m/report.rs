@@ -84,6 +84,9 @@ pub struct Sample {
     pub machine_cpu: f64,
     /// Processors in use by the server since the sample before.
     pub server_cpu: f64,
+    /// Longest time from publish to delivery since the sample before, in milliseconds.
+    #[serde(default)]
+    pub slowest: f64,
 }
 
 impl Report {
@@ -267,6 +270,7 @@ impl Sampler {
             free_memory: crate::machine::free_memory() as f64 / f64::from(1 << 20),
             machine_cpu: rate(machine - machine_before),
             server_cpu: rate(used - used_before),
+            slowest: 0.0,
         }
     }
 }

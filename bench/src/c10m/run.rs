@@ -157,7 +157,8 @@ impl<'a> Run<'a> {
     /// Once a second: a sample, and whether the run may go on.
     fn look(&mut self) -> io::Result<()> {
         let judgement = self.crowd.judgement();
-        let sample = self.sampler.sample(self.crowd.open(), judgement.events, &self.server);
+        let mut sample = self.sampler.sample(self.crowd.open(), judgement.events, &self.server);
+        sample.slowest = self.crowd.take_slowest() as f64 / 1e6;
         if !self.settings.is_quiet && io::stderr().is_terminal() {
             eprint!(
                 "\r\x1b[K{:6.0} s  {} connected  {} deliveries/s  server {} MiB  free {} MiB  {:.1} cores",

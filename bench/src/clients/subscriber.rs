@@ -322,6 +322,11 @@ impl<'a> Clients<'a> {
         self.hearing.time(is_timed);
     }
 
+    /// The longest time from publish to delivery since this was last asked, in nanoseconds.
+    pub fn take_slowest(&mut self) -> u64 {
+        self.hearing.take_slowest()
+    }
+
     /// Times from publish to delivery, in nanoseconds.
     pub fn latency(&self) -> &Histogram<u64> {
         self.hearing.latency()

@@ -182,6 +182,11 @@ impl<'a> Ghosts<'a> {
         self.hearing.latency()
     }
 
+    /// The longest of them since this was last asked, in nanoseconds.
+    pub fn take_slowest(&mut self) -> u64 {
+        self.hearing.take_slowest()
+    }
+
     /// Times from SYN to the kernel's answer, of some of the handshakes, in nanoseconds: what a round trip
     /// takes while they connect.
     pub fn round_trips(&self) -> &Histogram<u64> {
