@@ -10,8 +10,8 @@ use crate::transport::{Encoding, Format, Framing, Transport};
 
 /// How many slices a second's sweep has.
 const SLICES: u64 = 16;
-/// Slots beside each other that are in one slice; the next group is in the next slice. Who came together stands
-/// together, and is due together: in one piece they would all be due in the same part of a second.
+/// Slots beside each other that are in one slice; the next group is in the next slice. Who came together
+/// stands together, and is due together: in one piece they would all be due in the same part of a second.
 const GROUP: u32 = 64;
 /// Slots that are looked at before other work goes on: a tenth of a millisecond or less where nothing is due.
 const LOOKED_AT_MAX: u32 = 65_536;
