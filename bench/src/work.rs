@@ -26,6 +26,9 @@ const STEP: usize = 50_000;
 const MEMORY_LEFT: u64 = 2 << 30;
 /// Rest between phases, in which what a phase left behind is done.
 const REST: Duration = Duration::from_millis(500);
+/// The same after many have connected: servers give memory back a while after they were busy.
+const SETTLED: Duration = Duration::from_secs(6);
+const MANY: usize = 10_000;
 
 /// A server with subscribers.
 pub struct Site<'a> {
@@ -150,7 +153,7 @@ impl<'a> Site<'a> {
         let (took, own) = (started.elapsed(), own_cpu() - own);
         site.rest(REST)?;
         let used = site.server.cpu() - cpu;
-        site.rest(2 * REST)?;
+        site.rest(if connections >= MANY { SETTLED } else { 2 * REST })?;
         let more = (connections - warm as usize).max(1) as f64;
         let (kernel, _) = Slabs::now().since(&slabs);
         let connected = Connected {

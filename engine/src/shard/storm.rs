@@ -283,7 +283,6 @@ fn constant_publishing_to_a_topic_lets_a_mass_that_comes_back_in() {
         fills += 1;
         assert!(fills < 20 * MASS / 256 + 2_000, "{} are behind after {fills} fills", rig.shard.behind());
     }
-    println!("{MASS} are in after {fills} fills and {} sends", rig.sends);
 }
 
 #[test]
@@ -337,7 +336,7 @@ fn an_event_to_few_does_not_wait_behind_a_hundred_topics_that_came_before_it() {
     for number in 0..50_000 {
         rig.join(&format!("many/{}", number % 100), Offset::START);
     }
-    // Each with a topic of its own beside, and so in a set of its own.
+    // Each in a set of its own.
     for one in 0..20 {
         rig.join_by(Transport::Sse, &["few", &format!("one/{one}")], Offset::START);
     }
@@ -385,7 +384,6 @@ fn fan_outs_take_turns_and_small_topics_do_not_starve_them() {
             of_w += u64::from(socket < 20_000);
         });
     }
-    println!("{of_small} sends of small topics, {of_large} of large ones, {of_w} of the first");
     assert!(of_large >= 100 * 256 / 3, "fan-outs had {of_large} sends");
     assert!(of_small >= 100 * 256 / 3, "small topics had {of_small} sends");
     assert!(of_w.abs_diff(of_large - of_w) <= 2_048, "the fan-outs have equal turns");
