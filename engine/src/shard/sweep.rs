@@ -12,7 +12,7 @@ use crate::transport::{Encoding, Format, Framing, Transport};
 const SLICES: u64 = 16;
 /// Slots beside each other that are in one slice; the next group is in the next slice. Who came together
 /// stands together, and is due together: in one piece they would all be due in the same part of a second.
-const GROUP: u32 = 64;
+const GROUP: u32 = 1_024;
 /// Slots that are looked at before other work goes on: a tenth of a millisecond or less where nothing is due.
 const LOOKED_AT_MAX: u32 = 65_536;
 /// Heartbeats, deadlines and closed connections that wait to be carried out before the sweep finds more.
