@@ -46,13 +46,7 @@ impl std::fmt::Display for Machine {
 /// # Errors
 /// There is no such core.
 pub fn pin_to(core: usize) -> io::Result<()> {
-    // SAFETY: the set is plain bits, for which all zeros are valid, and the kernel only reads it.
-    let result = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &set)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    run_on(core..core + 1)
 }
 
 /// Lets the calling thread, and what it starts later, run on every core that it may.
@@ -60,10 +54,15 @@ pub fn pin_to(core: usize) -> io::Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn unpin() -> io::Result<()> {
-    // SAFETY: a set is plain bits, all of which may be set, and the kernel only reads it.
+    run_on(0..libc::CPU_SETSIZE as usize)
+}
+
+fn run_on(cores: std::ops::Range<usize>) -> io::Result<()> {
+    // SAFETY: the set is plain bits, for which all zeros are valid, and the kernel only reads it; a core
+    // beyond its size is a panic.
     let result = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        std::ptr::from_mut(&mut set).cast::<u8>().write_bytes(0xff, size_of_val(&set));
+        cores.for_each(|core| libc::CPU_SET(core, &mut set));
         libc::sched_setaffinity(0, size_of_val(&set), &set)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{PORT, UPGRADE, connections_max, get, in_query};
+use super::{PORT, UPGRADE, connections_max, get, in_query, with_body};
 use crate::target::{Publish, Subscribe, Target, Wire};
 
 /// The file, as TOML. `{topic}`, `{cursor}` and `{port}` stand for what they say: the topic in the form of a
@@ -95,11 +95,7 @@ fn parse(text: &str, wire: Wire) -> Result<Target, String> {
     });
     let (fields, method) = (lines(&publish.headers)?, publish.method);
     let request = move |topic: &str, data: &[u8]| {
-        let (path, length) = (publish.path.replace("{topic}", &in_query(topic)), data.len());
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n"
-        );
-        [head.as_bytes(), data].concat()
+        with_body(&method, &publish.path.replace("{topic}", &in_query(topic)), &fields, data)
     };
     let filled = |word: &String| word.replace("{port}", &port.to_string());
     Ok(Target {

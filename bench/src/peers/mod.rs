@@ -176,8 +176,14 @@ const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocke
 
 /// A request that publishes `data`.
 fn post(path: &str, data: &[u8]) -> Vec<u8> {
+    with_body("POST", path, "", data)
+}
+
+/// A request of HTTP/1.1 with a body; `more` are whole lines.
+fn with_body(method: &str, path: &str, more: &str, data: &[u8]) -> Vec<u8> {
     let length = data.len();
-    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}Content-Length: {length}\r\n\r\n");
     [head.as_bytes(), data].concat()
 }
 

@@ -1,8 +1,6 @@
 //! How soon one subscriber is served: by a shard that sleeps, and by one that is busy with others.
 
 use std::io;
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -48,9 +46,14 @@ pub(super) fn hand_over(bench: &Bench, out: &mut Samples<'_>) -> io::Result<()> 
 fn bench_says(filter: &str) -> io::Result<(f64, f64)> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["bench", "--quiet", "--package", "stentor-bench", "--bench", "handover", "--", filter]);
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    // SAFETY: `unpin` only makes a system call, which is all that is allowed between fork and exec.
-    unsafe { command.pre_exec(machine::unpin) };
+    // Where cargo's own `cargo bench` has them; else criterion may take the folder of the package.
+    let program = std::env::current_exe()?;
+    if let Some(target) = program.ancestors().nth(2) {
+        command.env("CRITERION_HOME", target.join("criterion"));
+    }
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    // It is to have both cores; who is measured next binds this thread again.
+    machine::unpin()?;
     let ended = command.output().map_err(|error| io::Error::new(error.kind(), format!("cargo: {error}")))?;
     let text = String::from_utf8_lossy(&ended.stdout);
     medians(&text).ok_or_else(|| {
