@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -148,23 +149,41 @@ impl<'a> Site<'a> {
         site.clients.connect(0..warm, false, WAIT_MAX)?;
         std::thread::sleep(REST);
         let (memory, slabs) = (site.server.memory(), Slabs::now());
-        let (cpu, own, started) = (site.server.cpu(), own_cpu(), Instant::now());
-        site.connect(warm..connections as u32, false)?;
-        let (took, own) = (started.elapsed(), own_cpu() - own);
-        site.rest(REST)?;
-        let used = site.server.cpu() - cpu;
+        let mut connected = site.connect_counted(warm..connections as u32)?;
         site.rest(if connections >= MANY { SETTLED } else { 2 * REST })?;
         let more = (connections - warm as usize).max(1) as f64;
         let (kernel, _) = Slabs::now().since(&slabs);
-        let connected = Connected {
-            connections,
+        connected.memory = (site.server.memory() as f64 - memory as f64) / more;
+        connected.kernel = (kernel > 0).then_some(kernel as f64 / 2.0 / more);
+        Ok((site, connected))
+    }
+
+    /// All leave, and come anew: once more what connecting costs, without the memory.
+    ///
+    /// # Errors
+    /// As [`Site::connect`]; or leaving takes over 120 s.
+    pub fn connect_again(&mut self) -> io::Result<Connected> {
+        let everybody = 0..self.clients.len() as u32;
+        self.clients.leave_all(everybody.clone(), WAIT_MAX)?;
+        self.rest(REST)?;
+        self.connect_counted(everybody)
+    }
+
+    fn connect_counted(&mut self, which: Range<u32>) -> io::Result<Connected> {
+        let more = which.len().max(1) as f64;
+        let (cpu, own, started) = (self.server.cpu(), own_cpu(), Instant::now());
+        self.connect(which, false)?;
+        let (took, own) = (started.elapsed(), own_cpu() - own);
+        self.rest(REST)?;
+        let used = self.server.cpu() - cpu;
+        Ok(Connected {
+            connections: self.clients.len(),
             a_second: more / took.as_secs_f64(),
             cpu: used.as_secs_f64() * 1e6 / more,
             subscriber_cpu: own.as_secs_f64() * 1e6 / more,
-            memory: (site.server.memory() as f64 - memory as f64) / more,
-            kernel: (kernel > 0).then_some(kernel as f64 / 2.0 / more),
-        };
-        Ok((site, connected))
+            memory: 0.0,
+            kernel: None,
+        })
     }
 
     /// Connects `which`, and stops before the machine is out of memory. See [`Clients::connect`].

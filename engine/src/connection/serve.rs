@@ -1,6 +1,5 @@
 //! The life of a task: requests are served until the connection is parked or over.
 
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{self, Waker};
 use std::time::Duration;
@@ -55,7 +54,7 @@ async fn serve(context: Rc<Context>, socket: Handle, permit: Permit, read: Vec<u
 
 /// Answers one request of a connection that is not let in, as its transport would have it said, and ends it.
 /// Only so many at once: one too many is closed without a word.
-pub(crate) async fn refuse(context: Rc<Context>, socket: OwnedFd, reason: AdmissionError) {
+pub(crate) async fn refuse(context: Rc<Context>, socket: Handle, reason: AdmissionError) {
     let refusing = &context.local.refusing;
     let problem = Problem::from(reason);
     if refusing.get() >= REFUSING_MAX {
@@ -63,7 +62,7 @@ pub(crate) async fn refuse(context: Rc<Context>, socket: OwnedFd, reason: Admiss
         return;
     }
     refusing.set(refusing.get() + 1);
-    let mut conversation = Conversation::new(&context, Handle::Open(socket), None, Vec::new());
+    let mut conversation = Conversation::new(&context, socket, None, Vec::new());
     let deadline = std::time::Instant::now() + REFUSING;
     match context.local.deadlines.within(deadline, conversation.next_head(REFUSING)).await {
         Ok(Ok(mut incoming)) => {

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -176,7 +177,7 @@ impl Local {
     }
 
     /// Has a listener shut when the shard ends.
-    pub(crate) fn keep_listener(&self, listener: &std::net::TcpListener) -> std::io::Result<()> {
+    pub(crate) fn keep_listener(&self, listener: &TcpListener) -> std::io::Result<()> {
         let listener = std::net::TcpStream::from(OwnedFd::from(listener.try_clone()?));
         self.listeners.borrow_mut().push(listener);
         Ok(())
@@ -185,6 +186,21 @@ impl Local {
     /// Whether the loop was told to end.
     pub(crate) fn is_stopped(&self) -> bool {
         self.is_stopped.get()
+    }
+
+    /// See [`ParkedSet::accept`].
+    pub(crate) fn accept(
+        &self,
+        listener: &TcpListener,
+        max: usize,
+        connections: &mut Vec<(SocketId, SocketAddr)>,
+    ) -> std::io::Result<bool> {
+        let accepted = self.parked.borrow_mut().accept(listener, max, connections);
+        if !connections.is_empty() {
+            // What is armed for them begins with the loop's next round.
+            self.wake();
+        }
+        accepted
     }
 
     fn wake(&self) {

@@ -3,6 +3,7 @@
 //! and is not turned away.
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,19 @@ impl Mixed {
                 self.spill(fd, token)
             }
         }
+    }
+
+    pub(super) fn accept(
+        &mut self,
+        listener: &TcpListener,
+        max: usize,
+        connections: &mut Vec<(SocketId, SocketAddr)>,
+    ) -> io::Result<bool> {
+        // Whoever comes while no ring is to be had is accepted with a descriptor, and added.
+        if !self.rings.has_place() && self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(false);
+        }
+        self.rings.accept(listener, max, connections)
     }
 
     fn spill(&mut self, fd: OwnedFd, token: u64) -> io::Result<SocketId> {

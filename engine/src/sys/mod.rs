@@ -40,6 +40,7 @@ mod tests;
 mod turn;
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub(crate) use limits::{allowed_cpus, is_out_of_descriptors, pin_thread};
 #[cfg(any(test, feature = "bench"))]
 pub(crate) use runtime::block_on;
 pub(crate) use runtime::{Runtime, spawn};
-pub(crate) use sockopt::{SocketOptions, accept, listen};
+pub(crate) use sockopt::{SocketOptions, accept, listen, waiting};
 pub(crate) use stream::Stream;
 
 /// Names a parked socket, from [`ParkedSet::add`] until it is closed or taken back; then the name is given
@@ -280,6 +281,25 @@ impl ParkedSet {
     /// then.
     pub fn add(&mut self, fd: OwnedFd, token: u64) -> io::Result<SocketId> {
         either!(self, inner => inner.add(fd, token))
+    }
+
+    /// Takes up to `max` connections, at most 64, that wait at `listener`, and parks them: without a
+    /// descriptor, and under no token until [`ParkedSet::hand_on`] gives them one. Those that were taken are
+    /// in `connections` also where the rest has failed. Answers false if it cannot: then [`accept`] them one
+    /// by one. Never waits.
+    ///
+    /// # Errors
+    /// As [`accept`].
+    pub fn accept(
+        &mut self,
+        listener: &TcpListener,
+        max: usize,
+        connections: &mut Vec<(SocketId, SocketAddr)>,
+    ) -> io::Result<bool> {
+        match &mut self.inner {
+            Inner::Ring(mixed) => mixed.accept(listener, max, connections),
+            Inner::Epoll(_) => Ok(false),
+        }
     }
 
     /// Sends to many sockets, without waiting for any. When it returns no send is under way, and `failed` has

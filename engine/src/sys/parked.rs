@@ -7,6 +7,8 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use accepting::Accepting;
+
 use super::buffers::{BufferId, Buffers, Received};
 use super::limits::descriptor_limit;
 use super::ring::{Completion, Operation, Ring, SEND_BYTES_MAX};
@@ -42,10 +44,12 @@ enum What {
     Free = 8,
     /// The poll of a descriptor that is no parked socket.
     Watch = 9,
+    /// A connection is taken from a listener.
+    Accept = 10,
 }
 
 impl What {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Poll,
         Self::Rearm,
         Self::Disarm,
@@ -55,6 +59,7 @@ impl What {
         Self::Install,
         Self::Free,
         Self::Watch,
+        Self::Accept,
     ];
 
     fn of(data: u64) -> Self {
@@ -179,6 +184,7 @@ pub(super) struct Rings {
     table_sockets: u32,
     /// The poll of [`Rings::watch`] is armed.
     is_watching: bool,
+    accepting: Accepting,
     /// Rings belong to the thread that made them.
     _this_thread: PhantomData<*mut ()>,
 }
@@ -204,6 +210,7 @@ impl Rings {
             eventfd: eventfd.as_fd().try_clone_to_owned()?,
             table_sockets: options.table_sockets.min(TABLE_SOCKETS_MAX).min(soft).max(1),
             is_watching: false,
+            accepting: Accepting::default(),
             _this_thread: PhantomData,
         };
         rings.add_table()?;
@@ -550,7 +557,7 @@ impl Rings {
                 self.spacious = self.spacious.min(at);
             }
             What::Poll | What::Rearm | What::Disarm | What::Drop => {}
-            What::Send | What::Install | What::Watch => {
+            What::Send | What::Install | What::Watch | What::Accept => {
                 unreachable!("those are answered before anything else is asked")
             }
         }
@@ -662,5 +669,6 @@ fn readiness(result: i32, wants_writable: bool) -> Readiness {
     Readiness { writable: readiness.writable && wants_writable, ..readiness }
 }
 
+mod accepting;
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,9 @@ const ENTER_GETEVENTS: u32 = 1;
 /// `IORING_POLL_UPDATE_EVENTS`, which the crate does not offer.
 const POLL_UPDATE_EVENTS: u32 = 1 << 1;
 
+/// `IORING_ACCEPT_DONTWAIT` (Linux 6.10), which the crate does not offer.
+const ACCEPT_DONTWAIT: u16 = 1 << 1;
+
 /// A send: takes nothing that does not fit at once, and no part of it lives on after the submission.
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
@@ -152,6 +155,30 @@ impl Ring {
             .user_data(data);
         // SAFETY: the kernel writes at most `len` bytes at `space` before the operation completes, and the
         // caller keeps them for it.
+        unsafe { self.push_entry(&entry) }
+    }
+
+    /// Queues the accept of a connection that is waiting at `listener` into the free place `index`; it
+    /// completes with 0, or `EAGAIN` if there is none. Before Linux 6.10 it is refused with `EINVAL`.
+    ///
+    /// # Safety
+    /// `len` must be readable, and it and that many bytes at `name` writable, until [`Ring::submit`] has
+    /// returned.
+    pub(super) unsafe fn push_accept(
+        &mut self,
+        data: u64,
+        listener: BorrowedFd<'_>,
+        index: u32,
+        name: *mut libc::sockaddr,
+        len: *mut libc::socklen_t,
+    ) {
+        let place = types::DestinationSlot::try_from_slot_target(index);
+        let place = place.expect("the index of a place in a table");
+        let fd = types::Fd(listener.as_raw_fd());
+        let entry = opcode::Accept::new(fd, name, len).file_index(Some(place)).build().user_data(data);
+        let entry = patched(entry, IOPRIO_AT, ACCEPT_DONTWAIT.to_ne_bytes());
+        // SAFETY: an accept that does not wait is done with the memory when the submission is, and the caller
+        // keeps it until then.
         unsafe { self.push_entry(&entry) }
     }
 
@@ -305,17 +332,24 @@ fn completion(entry: cqueue::Entry) -> Completion {
 
 /// `IORING_OP_POLL_REMOVE` that changes the events of the poll, and leaves it armed.
 fn poll_update(target: u64, events: u32) -> squeue::Entry {
-    const LEN_AT: usize = 24;
-    const EVENTS_AT: usize = 28;
     // The kernel reads the two halves of the mask in the order of a little-endian machine.
     let events = if cfg!(target_endian = "big") { events.rotate_left(16) } else { events };
-    let mut entry = opcode::PollRemove::new(target).build();
+    let entry = patched(opcode::PollRemove::new(target).build(), LEN_AT, POLL_UPDATE_EVENTS.to_ne_bytes());
+    patched(entry, EVENTS_AT, events.to_ne_bytes())
+}
+
+/// Where the fields of a `struct io_uring_sqe` are that the crate cannot set.
+const IOPRIO_AT: usize = 2;
+const LEN_AT: usize = 24;
+const EVENTS_AT: usize = 28;
+
+/// `entry` with these bytes in the place of those that it has.
+fn patched<const N: usize>(mut entry: squeue::Entry, at: usize, field: [u8; N]) -> squeue::Entry {
     const { assert!(size_of::<squeue::Entry>() == 64, "an entry is a `struct io_uring_sqe`") };
     // SAFETY: an entry is 64 bytes of plain data (asserted), all of them initialised, and any value is valid
     // for each.
     let bytes = unsafe { &mut *(&raw mut entry).cast::<[u8; 64]>() };
-    bytes[LEN_AT..LEN_AT + 4].copy_from_slice(&POLL_UPDATE_EVENTS.to_ne_bytes());
-    bytes[EVENTS_AT..EVENTS_AT + 4].copy_from_slice(&events.to_ne_bytes());
+    bytes[at..at + N].copy_from_slice(&field);
     entry
 }
 

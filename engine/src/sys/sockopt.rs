@@ -87,6 +87,24 @@ fn size(bytes: u32) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
 }
 
+/// How many connections wait at `listener` to be accepted; none where the system does not tell. A look costs
+/// less than an accept that finds nobody, for which the kernel makes a socket all the same.
+pub(crate) fn waiting(listener: &TcpListener) -> usize {
+    let mut info = [0u32; TCP_INFO_UNACKED + 1];
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    let (fd, option) = (listener.as_raw_fd(), libc::TCP_INFO);
+    // SAFETY: the kernel writes at most `len` bytes to `info`, whose words may have any value, and the length
+    // to `len`.
+    let got = check(unsafe {
+        libc::getsockopt(fd, libc::IPPROTO_TCP, option, info.as_mut_ptr().cast(), &raw mut len)
+    });
+    // Of a listener `tcpi_unacked` says how many wait.
+    got.map_or(0, |_| info[TCP_INFO_UNACKED] as usize)
+}
+
+/// Where `tcpi_unacked` is in a `struct tcp_info`, in words.
+const TCP_INFO_UNACKED: usize = std::mem::offset_of!(libc::tcp_info, tcpi_unacked) / size_of::<u32>();
+
 /// Takes a connection that is waiting, with `CLOEXEC`; `None` if there is none. Never waits: first wait for
 /// the listener with a [`super::Sleeper`], then accept until there is none.
 ///
@@ -98,32 +116,58 @@ pub(crate) fn accept(listener: &TcpListener) -> io::Result<Option<(OwnedFd, Sock
     // connection away.
     const PASSED_OVER_MAX: usize = 64;
     for _ in 0..PASSED_OVER_MAX {
-        let mut name = empty_address();
-        let mut len = size_of_val(&name) as libc::socklen_t;
+        let mut peer = PeerName::empty();
+        let (name, len) = peer.pointers();
         // SAFETY: the kernel writes at most `len` bytes to `name`, and the length to `len`.
-        let accepted = check(unsafe {
-            libc::accept4(listener.as_raw_fd(), (&raw mut name).cast(), &raw mut len, libc::SOCK_CLOEXEC)
-        });
+        let accepted = check(unsafe { libc::accept4(listener.as_raw_fd(), name, len, libc::SOCK_CLOEXEC) });
         match accepted {
             Ok(fd) => {
                 // SAFETY: the call above made it for us.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                if let Some(address) = address_of(&name) {
+                if let Some(address) = peer.address() {
                     return Ok(Some((fd, address)));
                 }
             }
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN) => return Ok(None),
-                Some(
-                    libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EBADF | libc::EINVAL,
-                ) => {
-                    return Err(error);
-                }
-                _ => {}
-            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if is_of_listener(&error) => return Err(error),
+            Err(_) => {}
         }
     }
     Ok(None)
+}
+
+/// Whether this error of an accept is not that of the one connection.
+pub(super) fn is_of_listener(error: &io::Error) -> bool {
+    let number = error.raw_os_error().unwrap_or(0);
+    [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EBADF, libc::EINVAL].contains(&number)
+}
+
+/// Where an accept writes the peer's address.
+pub(super) struct PeerName {
+    name: Address,
+    len: libc::socklen_t,
+}
+
+impl PeerName {
+    pub(super) fn empty() -> Self {
+        Self { name: empty_address(), len: size_of::<Address>() as libc::socklen_t }
+    }
+
+    /// The address and its length, as `accept` takes them: valid as long as this is neither moved nor used.
+    pub(super) fn pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+        ((&raw mut self.name).cast(), &raw mut self.len)
+    }
+
+    /// None if it is no address of the internet.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        address_of(&self.name)
+    }
+}
+
+impl std::fmt::Debug for PeerName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address().fmt(f)
+    }
 }
 
 /// Makes the close of a socket a reset (`SO_LINGER` with no time).

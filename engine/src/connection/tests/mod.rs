@@ -158,7 +158,9 @@ impl Rig {
                 while let Some((socket, peer)) = sys::accept(&self.listener).unwrap() {
                     match context.admissions.admit(peer, true) {
                         Ok(permit) => begin(context.clone(), Handle::Open(socket), permit, Vec::new()),
-                        Err(error) => drop(monoio::spawn(refuse(context.clone(), socket, error))),
+                        Err(error) => {
+                            drop(monoio::spawn(refuse(context.clone(), Handle::Open(socket), error)))
+                        }
                     };
                 }
                 for (socket, permit) in self.parked.idle.take() {

@@ -30,6 +30,7 @@ macro_rules! with_both {
     };
 }
 
+mod accepting;
 mod leaving;
 mod receiving;
 mod sending;
