@@ -131,6 +131,32 @@ fn kilobytes(text: &str, name: &str) -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
+/// Processor time of the whole machine since its start, in seconds, summed over its processors.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Processors {
+    /// What ran, in user space, in the kernel or in its interrupts.
+    pub used: f64,
+    /// In which something wanted to run and the host let other machines (`steal`). Everything stands still
+    /// meanwhile, the clock does not.
+    pub stolen: f64,
+}
+
+impl Processors {
+    /// As they are now.
+    pub fn now() -> Self {
+        Self::read(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    fn read(text: &str) -> Self {
+        let line = text.lines().next().unwrap_or_default();
+        let ticks: Vec<f64> =
+            line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+        let of = |fields: &[usize]| fields.iter().filter_map(|&at| ticks.get(at)).sum::<f64>() / 100.0;
+        // user, nice, system, idle, iowait, irq, softirq, steal
+        Self { used: of(&[0, 1, 2, 5, 6]), stolen: of(&[7]) }
+    }
+}
+
 /// The kernel's accounts of sockets.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sockets {
@@ -201,5 +227,17 @@ impl Slabs {
         all.retain(|(_, change)| change.abs() * 1000 > i64::abs(sum));
         all.sort_by_key(|(_, change)| -change);
         (sum, all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_took_is_told_from_what_ran() {
+        let text = "cpu  100 20 30 5000 700 4 6 800 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(Processors::read(text), Processors { used: 1.6, stolen: 8.0 });
+        assert_eq!(Processors::read(""), Processors::default());
     }
 }

@@ -44,6 +44,9 @@ impl<'a> Publisher<'a> {
     /// # Errors
     /// The connection is gone, or takes no more for 30 s.
     pub fn publish<'p>(&mut self, payloads: impl IntoIterator<Item = (&'p str, Vec<u8>)>) -> io::Result<()> {
+        if self.unanswered == 0 && self.was_closed() {
+            *self = Self::connect(self.how)?;
+        }
         let mut bytes = Vec::new();
         for (topic, payload) in payloads {
             match self.how {
@@ -61,6 +64,12 @@ impl<'a> Publisher<'a> {
         self.stream.set_nonblocking(false)?;
         self.stream.set_write_timeout(Some(ANSWER_MAX))?;
         self.stream.write_all(&bytes)
+    }
+
+    /// Whether the server has ended the connection between two requests, as it may where the next one comes
+    /// late: after a million have connected.
+    fn was_closed(&self) -> bool {
+        self.stream.set_nonblocking(true).is_ok() && matches!(self.stream.peek(&mut [0]), Ok(0))
     }
 
     /// Requests that were not answered yet, once what has come is read.

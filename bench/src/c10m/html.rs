@@ -43,12 +43,13 @@ pub fn page(report: &Report) -> String {
         page += &row(figure);
     }
     page += "</table><h2>Over time</h2>";
-    let charts: [(&str, Value); 7] = [
+    let charts: [(&str, Value); 8] = [
         ("Connections", |sample| sample.connections),
         ("Deliveries a second", |sample| sample.deliveries),
         ("Memory of the server, MiB", |sample| sample.server_memory),
         ("Free memory of the machine, MiB", |sample| sample.free_memory),
         ("Processors in use, whole machine", |sample| sample.machine_cpu),
+        ("Processors that the host took", |sample| sample.stolen_cpu),
         ("Processors in use by the server", |sample| sample.server_cpu),
         ("Slowest delivery, ms", |sample| sample.slowest),
     ];

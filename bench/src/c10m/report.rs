@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::judge::Judgement;
+use crate::machine::Processors;
 
 /// A run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,6 +83,9 @@ pub struct Sample {
     pub free_memory: f64,
     /// Processors in use on the whole machine since the sample before.
     pub machine_cpu: f64,
+    /// Processors that the host took from this machine since the sample before.
+    #[serde(default)]
+    pub stolen_cpu: f64,
     /// Processors in use by the server since the sample before.
     pub server_cpu: f64,
     /// Longest time from publish to delivery since the sample before, in milliseconds.
@@ -213,27 +217,10 @@ pub fn compare(left: &Report, right: &Report) -> String {
     text
 }
 
-/// Processor time of the whole machine that was not idle, in seconds since its start.
-pub fn machine_cpu() -> f64 {
-    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let ticks: Vec<u64> = text
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    // user, nice, system, idle, iowait, irq, softirq, steal
-    let busy: u64 =
-        ticks.iter().take(8).enumerate().filter(|(at, _)| *at != 3 && *at != 4).map(|(_, t)| t).sum();
-    busy as f64 / 100.0
-}
-
 /// Takes the samples of a run.
 pub struct Sampler {
     started: Instant,
-    last: Option<(Instant, u64, f64, f64)>,
+    last: Option<(Instant, u64, Processors, f64)>,
 }
 
 impl Default for Sampler {
@@ -256,7 +243,7 @@ impl Sampler {
     /// A sample of now.
     pub fn sample(&mut self, connections: usize, deliveries: u64, server: &crate::target::Running) -> Sample {
         let now = Instant::now();
-        let (machine, used) = (machine_cpu(), server.cpu().as_secs_f64());
+        let (machine, used) = (Processors::now(), server.cpu().as_secs_f64());
         let (since, before, machine_before, used_before) =
             self.last.replace((now, deliveries, machine, used)).unwrap_or((now, deliveries, machine, used));
         let seconds = (now - since).as_secs_f64().max(1e-9);
@@ -268,7 +255,8 @@ impl Sampler {
             deliveries: rate((deliveries - before) as f64),
             server_memory: server.memory() as f64 / f64::from(1 << 20),
             free_memory: crate::machine::free_memory() as f64 / f64::from(1 << 20),
-            machine_cpu: rate(machine - machine_before),
+            machine_cpu: rate(machine.used - machine_before.used),
+            stolen_cpu: rate(machine.stolen - machine_before.stolen),
             server_cpu: rate(used - used_before),
             slowest: 0.0,
         }

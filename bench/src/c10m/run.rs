@@ -9,10 +9,10 @@ use hdrhistogram::Histogram;
 
 use super::crowd::{Cast, Crowd, Slice};
 use super::guard;
-use super::report::{Bar, Report, Sampler, machine_cpu, number};
+use super::report::{Bar, Report, Sample, Sampler, number};
 use crate::clients::Clients;
 use crate::ghost::{Counts, Options, Pair};
-use crate::machine::{self, Slabs};
+use crate::machine::{self, Processors, Slabs};
 use crate::payload::Payload;
 use crate::publisher::Publisher;
 use crate::target::{Running, Target};
@@ -101,7 +101,7 @@ impl<'a> Run<'a> {
 
     /// A phase begins.
     pub fn begin(&self) -> Begun {
-        Begun(Instant::now(), self.server.cpu(), machine_cpu())
+        Begun(Instant::now(), self.server.cpu(), Processors::now().used)
     }
 
     /// What it has cost since.
@@ -109,7 +109,7 @@ impl<'a> Run<'a> {
         Cost {
             time: at.elapsed(),
             server: self.server.cpu() - *server,
-            machine: Duration::from_secs_f64((machine_cpu() - machine).max(0.0)),
+            machine: Duration::from_secs_f64((Processors::now().used - machine).max(0.0)),
         }
     }
 
@@ -369,13 +369,16 @@ impl<'a> Run<'a> {
             }
         }
         self.report.judgement = self.crowd.judgement();
-        let used = self.report.samples.iter().map(|sample| sample.machine_cpu);
-        let cores = used.sum::<f64>() / self.report.samples.len().max(1) as f64;
-        self.report.honesty.push(line);
-        self.report.honesty.push(format!(
-            "CPU is that of the whole machine where it does not say server: {} cores in use on average",
-            number(cores)
-        ));
+        let samples = &self.report.samples;
+        let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / samples.len().max(1) as f64;
+        let cpu = format!(
+            "CPU is that of the whole machine where it does not say server: {} cores in use on average; the \
+             host took {} more, at most {} in a second",
+            number(mean(|sample| sample.machine_cpu)),
+            number(mean(|sample| sample.stolen_cpu)),
+            number(samples.iter().map(|sample| sample.stolen_cpu).fold(0.0, f64::max))
+        );
+        self.report.honesty.extend([line, cpu]);
     }
 
     /// The server's memory and the kernel's objects after everybody has left, each as a share of what they

@@ -8,7 +8,7 @@ use super::{Bench, Samples, alone, beside as with_floor, close};
 use crate::clients::Plan;
 use crate::figure::Bar;
 use crate::floor::Kind;
-use crate::machine;
+use crate::machine::{self, Processors};
 use crate::probe::{self, Look};
 use crate::target::{Target, Wire};
 use crate::work::Latency;
@@ -76,19 +76,21 @@ pub(super) fn beside(bench: &Bench, out: &mut Samples<'_>) -> io::Result<()> {
     let (mut site, _) = bench.open(&target, &Plan::shared(each * FAN_OUTS as usize, FAN_OUTS))?;
     let time = bench.time(20.0);
     let looks = [Look::Publishes(Duration::from_millis(10))];
+    let (before, started) = (Processors::now(), Instant::now());
     let ((), seen) = probe::beside(&target, &looks, || {
-        let started = Instant::now();
         while started.elapsed() < time {
             site.round(0..FAN_OUTS)?;
         }
         Ok(())
     })?;
+    let stolen = (Processors::now().stolen - before.stolen) / started.elapsed().as_secs_f64();
     close(site)?;
     let latency = Latency::of(&seen.publishes);
     let what = format!("publish to event in a topic of one beside {FAN_OUTS} fan-outs to {each}");
     out(alone(format!("{what}, p99"), "ms", latency.p99, Bar::AtMost(BESIDE_MAX)));
     out(alone(format!("{what}, p50"), "ms", latency.p50, Bar::None));
     out(alone(format!("{what}, longest"), "ms", latency.max, Bar::None));
+    out(alone(format!("{what}: processors that the host took meanwhile"), "", stolen, Bar::None));
     Ok(())
 }
 

@@ -74,19 +74,19 @@ fn take(
     let count = sys::waiting(listener).clamp(1, ACCEPTED_MAX);
     let taken = local.accept(listener, count, connections);
     for (socket, peer) in connections.drain(..) {
-        admitted(local, Handle::Parked(Lent::new(local.context(), socket)), peer, is_loopback);
+        accepted(local, Handle::Parked(Lent::new(local.context(), socket)), peer, is_loopback);
     }
     if taken? {
         return Ok(());
     }
     for _ in 0..count {
         let Some((fd, peer)) = sys::accept(listener)? else { break };
-        admitted(local, Handle::Open(fd), peer, is_loopback);
+        accepted(local, Handle::Open(fd), peer, is_loopback);
     }
     Ok(())
 }
 
-fn admitted(local: &Rc<Local>, socket: Handle, peer: SocketAddr, is_loopback: bool) {
+fn accepted(local: &Rc<Local>, socket: Handle, peer: SocketAddr, is_loopback: bool) {
     let figures = local.figures();
     figures.connections_accepted.add(1);
     let context = local.context();
