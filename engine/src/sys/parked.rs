@@ -74,6 +74,14 @@ fn data(what: What, generation: u32, index: u32, buffer: u16) -> u64 {
         | u64::from(buffer)
 }
 
+fn index_of(data: u64) -> u32 {
+    data as u32 >> BUFFER_BITS
+}
+
+fn buffer_of(data: u64) -> u16 {
+    (data & u64::from(BUFFERS_MAX - 1)) as u16
+}
+
 /// A place in the table of a ring.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -498,7 +506,7 @@ impl Rings {
             return;
         }
         let generation = (data >> 32) as u32 & GENERATION_MASK;
-        let index = data as u32 >> BUFFER_BITS;
+        let index = index_of(data);
         let socket = SocketId((at as u32) << INDEX_BITS | index);
         let table = &mut self.tables[at];
         let place = &mut table.places[index as usize];
@@ -531,7 +539,7 @@ impl Rings {
                 table.rearm(index);
             }
             What::Receive => {
-                let buffer = BufferId::of_number((data & u64::from(BUFFERS_MAX - 1)) as u16);
+                let buffer = BufferId::of_number(buffer_of(data));
                 if is_this_life && place.state == State::Parked {
                     place.input.received(result, self.buffers.size());
                     let token = place.token;

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use super::super::SocketId;
 use super::super::sockopt::{PeerName, is_of_listener};
-use super::{INDEX_BITS, Place, Rings, State, What, data};
+use super::{INDEX_BITS, Place, Rings, State, What, buffer_of, data, index_of};
 use crate::sys::ring::Completion;
 
 /// Most connections that one call takes.
@@ -67,7 +67,7 @@ impl Rings {
         let mut problem = None;
         for at in 0..asked {
             let Completion { data, result, .. } = self.accepting.completions[at];
-            let index = data as u32 >> super::BUFFER_BITS;
+            let index = index_of(data);
             let table = &mut self.tables[number];
             if result < 0 {
                 table.give_free(index);
@@ -82,8 +82,7 @@ impl Rings {
             table.arm(index);
             self.parked += 1;
             let socket = SocketId((number as u32) << INDEX_BITS | index);
-            let peer = (data as u32 & ((1 << super::BUFFER_BITS) - 1)) as usize;
-            match self.accepting.peers[peer].address() {
+            match self.accepting.peers[usize::from(buffer_of(data))].address() {
                 Some(address) => connections.push((socket, address)),
                 None => self.free(socket),
             }

@@ -10,12 +10,7 @@ with_both! {
 }
 
 fn listener() -> TcpListener {
-    let options = SocketOptions {
-        stalled: Duration::from_secs(60),
-        unsent_bytes: 16 << 10,
-        send_buffer_bytes: 64 << 10,
-    };
-    listen("127.0.0.1:0".parse().unwrap(), 1, 64, &options).unwrap().remove(0)
+    listen("127.0.0.1:0".parse().unwrap(), 1, 64, &OPTIONS).unwrap().remove(0)
 }
 
 /// So many clients that the listener's queue holds.

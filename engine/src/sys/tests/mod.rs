@@ -167,14 +167,13 @@ fn pair() -> (TcpStream, TcpStream) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     let (server, _) = listener.accept().unwrap();
-    let options = SocketOptions {
-        stalled: Duration::from_secs(60),
-        unsent_bytes: 16 << 10,
-        send_buffer_bytes: 64 << 10,
-    };
-    options.set(server.as_fd()).unwrap();
+    OPTIONS.set(server.as_fd()).unwrap();
     (server, client)
 }
+
+/// Of the server's ends: a small send buffer.
+const OPTIONS: SocketOptions =
+    SocketOptions { stalled: Duration::from_secs(60), unsent_bytes: 16 << 10, send_buffer_bytes: 64 << 10 };
 
 /// What the client reads up to the end of the connection.
 fn rest(client: &mut TcpStream) -> Result<Vec<u8>, ErrorKind> {
