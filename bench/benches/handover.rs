@@ -332,12 +332,8 @@ fn pin(cpu: Cpu) {
         Cpu::Publisher => last,
         Cpu::Shard => first,
     };
-    // SAFETY: a set of CPUs is plain bits, and none of them set is a valid one.
-    let mut only: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `chosen` is below the count of bits in the set, as the search for it was.
-    unsafe { libc::CPU_SET(chosen, &mut only) };
-    // SAFETY: the pointer is to a set of this size, which lives until the call returns.
-    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const only) };
+    // Where that is refused the figures are noisier, and true all the same.
+    let _ = stentor_bench::machine::pin_to(chosen);
 }
 
 fn first_and_last_cpu() -> Option<(usize, usize)> {
