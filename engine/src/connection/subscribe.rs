@@ -101,7 +101,7 @@ impl Conversation {
                 let detail = "too many answers wait for peers that do not read them";
                 return Err(Box::new(Problem::new(503, Refused::Busy, detail).retry_after(1)));
             }
-            return Ok(self.poll(incoming, admitted).await);
+            return Ok(Box::pin(self.poll(incoming, admitted)).await);
         }
         let head = self.stream_head(incoming, &admitted, handshake)?;
         if incoming.is_head() {
@@ -235,11 +235,11 @@ impl Conversation {
     }
 
     fn subscription(&self, incoming: &Incoming, admitted: Admitted) -> Box<Subscription> {
-        let Admitted { asked, grant, resolved, told, format, framing, .. } = admitted;
+        let Admitted { asked, mut grant, resolved, told, format, framing, .. } = admitted;
         let extra_head =
             if asked.transport.is_poll() { self.cors_lines(incoming) } else { Cow::Borrowed("") };
         Box::new(Subscription {
-            matchers: grant.matchers.clone(),
+            matchers: std::mem::take(&mut grant.matchers),
             transport: asked.transport,
             format,
             framing,

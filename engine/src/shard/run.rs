@@ -41,8 +41,9 @@ const ENDING_LOOK: Duration = Duration::from_millis(5);
 const ENDING_LOOKS: usize = 100;
 /// Commands that are obeyed in a round.
 const COMMANDS_MAX: usize = 64;
-/// Actions that are done before the clock is looked at.
+/// Actions that are done in a row, and before the clock is looked at: one may answer a request.
 const ACTIONS_MAX: usize = 256;
+const ACTIONS_TIMED: usize = 8;
 /// How long the loop goes on without giving the runtime's other tasks a turn.
 const TURN: Duration = Duration::from_millis(2);
 
@@ -72,6 +73,8 @@ pub(crate) struct Local {
     eventfd: Arc<EventFd>,
     /// The loop is, or will be, awake: no need to wake it again.
     is_woken: Cell<bool>,
+    /// Wakes the loop, from its own thread, while it sleeps.
+    waker: Cell<Option<Waker>>,
     is_stopped: Cell<bool>,
     context: RefCell<Option<Rc<Context>>>,
     /// The sockets that listen, to be shut at the end.
@@ -98,6 +101,7 @@ impl Local {
             parked: RefCell::new(parked),
             eventfd,
             is_woken: Cell::new(false),
+            waker: Cell::new(None),
             is_stopped: Cell::new(false),
             context: RefCell::new(None),
             listeners: RefCell::default(),
@@ -195,18 +199,40 @@ impl Local {
         max: usize,
         connections: &mut Vec<(SocketId, SocketAddr)>,
     ) -> std::io::Result<bool> {
-        let accepted = self.parked.borrow_mut().accept(listener, max, connections);
-        if !connections.is_empty() {
-            // What is armed for them begins with the loop's next round.
+        let mut parked = self.parked.borrow_mut();
+        let accepted = parked.accept(listener, max, connections);
+        let has_work = parked.has_work();
+        drop(parked);
+        if has_work {
             self.wake();
         }
         accepted
     }
 
     fn wake(&self) {
-        if !self.is_woken.replace(true) {
-            self.eventfd.wake();
+        if !self.is_woken.replace(true)
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
         }
+    }
+
+    /// Sleeps until somebody of this thread calls [`Local::wake`], or `sleep` is over; whether it is.
+    async fn sleep(
+        &self,
+        mut sleep: Pin<&mut impl Future<Output = std::io::Result<()>>>,
+    ) -> std::io::Result<bool> {
+        std::future::poll_fn(|context| {
+            if self.is_woken.get() {
+                return Poll::Ready(Ok(false));
+            }
+            let slept = sleep.as_mut().poll(context);
+            if slept.is_pending() {
+                self.waker.set(Some(context.waker().clone()));
+            }
+            slept.map_ok(|()| true)
+        })
+        .await
     }
 
     fn now_ms(&self) -> u64 {
@@ -237,12 +263,17 @@ impl Local {
         Poll::Pending
     }
 
-    /// Gives a new slot its socket: one that is to be parked, or one that still is.
-    fn park(&self, socket: Handle, slot: SlotId) {
+    /// Gives a new slot its socket: one that is to be parked, or one that still is. Whether that is work for
+    /// the loop.
+    fn park(&self, socket: Handle, slot: SlotId) -> bool {
         let mut core = self.core.borrow_mut();
         let mut parked = self.parked.borrow_mut();
+        let mut has_work = false;
         let parked = match socket {
-            Handle::Open(fd) => parked.add(fd, token(slot)).map(|socket| (socket, false)),
+            Handle::Open(fd) => {
+                has_work = true;
+                parked.add(fd, token(slot)).map(|socket| (socket, false))
+            }
             Handle::Parked(lent) => match lent.into_socket() {
                 Some(socket) => Ok((socket, parked.hand_on(socket, token(slot)))),
                 None => Err(std::io::ErrorKind::NotConnected.into()),
@@ -252,16 +283,17 @@ impl Local {
             Ok((socket, may_be_readable)) => {
                 core.set_socket(slot, socket.0);
                 if may_be_readable {
+                    has_work = true;
                     core.handle_ready(slot, Ready { readable: true, ..Ready::default() });
                 }
             }
             Err(error) => {
+                has_work = true;
                 tracing::warn!(shard = self.number, %error, "a connection could not be parked and is closed");
                 drop(self.shared.admissions.permit(RawPermit(core.abandon(slot))));
             }
         }
-        drop(core);
-        self.wake();
+        has_work
     }
 }
 
@@ -322,6 +354,7 @@ impl Park for Parking {
         };
         let slot = self.0.core.borrow_mut().handle_join(join);
         self.0.park(socket, slot);
+        self.0.wake();
     }
 
     fn subscribers_of<'a>(&'a self, topic: &'a Topic) -> Pin<Box<dyn Future<Output = u64> + 'a>> {
@@ -349,7 +382,9 @@ impl Park for Parking {
 
     fn wait_for_request(&self, socket: Handle, permit: Permit) {
         let slot = self.0.core.borrow_mut().handle_idle(permit.into_raw().0);
-        self.0.park(socket, slot);
+        if self.0.park(socket, slot) {
+            self.0.wake();
+        }
     }
 
     fn may_be_readable(&self, socket: SocketId) -> bool {
@@ -392,6 +427,10 @@ fn slot_of(token: u64) -> SlotId {
 /// Runs the shard until it is stopped.
 pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io::Result<()> {
     let sleeper = local.parked.borrow().sleeper(&local.eventfd)?;
+    // It goes on while the loop was woken otherwise.
+    let mut sleep = std::pin::pin!(sleeper.wait());
+    // Somebody may have signalled the eventfd.
+    let mut is_signalled = true;
     monoio::spawn(tick(Rc::clone(&local)));
     let mut events = Vec::new();
     let mut batch = Batch::default();
@@ -416,15 +455,23 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
         if has_work {
             // A real wait on a descriptor that is ready: the other tasks of the runtime have their turn.
             local.eventfd.wake();
-            sleeper.wait().await?;
+            sleep.as_mut().await?;
+            sleep.set(sleeper.wait());
+            is_signalled = true;
             continue;
         }
-        local.eventfd.drain();
+        if std::mem::take(&mut is_signalled) {
+            local.eventfd.drain();
+        }
         local.is_woken.set(false);
         if channel.prepare_to_sleep() && !local.parked.borrow_mut().has_work() {
-            sleeper.wait().await?;
+            is_signalled = local.sleep(sleep.as_mut()).await?;
+            if is_signalled {
+                sleep.set(sleeper.wait());
+            }
         }
         channel.awake();
+        local.is_woken.set(true);
     }
     local.end().await;
     Ok(())
@@ -543,8 +590,7 @@ fn make_sends(local: &Local, batch: &mut Batch) {
 /// Does what the shard asks for, so much at a time and as long as the turn lasts; whether there is more.
 fn act(local: &Rc<Local>, round: Instant) -> bool {
     for done in 0..ACTIONS_MAX {
-        // A request may be answered in one: that is dear beside the clock.
-        if done > 0 && round.elapsed() > TURN {
+        if done % ACTIONS_TIMED == ACTIONS_TIMED - 1 && round.elapsed() > TURN {
             return true;
         }
         let action = local.core.borrow_mut().poll_action();

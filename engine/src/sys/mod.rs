@@ -286,7 +286,8 @@ impl ParkedSet {
     /// Takes up to `max` connections, at most 64, that wait at `listener`, and parks them: without a
     /// descriptor, and under no token until [`ParkedSet::hand_on`] gives them one. Those that were taken are
     /// in `connections` also where the rest has failed. Answers false if it cannot: then [`accept`] them one
-    /// by one. Never waits.
+    /// by one. Never waits. As after [`ParkedSet::harvest`], nobody sleeps before [`ParkedSet::has_work`] was
+    /// asked.
     ///
     /// # Errors
     /// As [`accept`].
@@ -350,7 +351,7 @@ impl ParkedSet {
     }
 
     /// Appends up to `max` events, and lets the system work that stands in line. Answers whether there may be
-    /// more.
+    /// more. Until [`ParkedSet::has_work`] is asked, what happens may signal nobody.
     pub fn harvest(&mut self, max: usize, events: &mut Vec<ParkedEvent>) -> bool {
         either!(self, inner => inner.harvest(max, events))
     }
@@ -360,7 +361,8 @@ impl ParkedSet {
         either!(self, inner => inner.give_back());
     }
 
-    /// Whether [`ParkedSet::harvest`] has something to do. Cheap; asked before going to sleep.
+    /// Whether [`ParkedSet::harvest`] has something to do. Cheap; asked before going to sleep: what comes after
+    /// it wakes the sleeper.
     pub fn has_work(&mut self) -> bool {
         either!(self, inner => inner.has_work())
     }

@@ -183,6 +183,8 @@ pub(super) struct Rings {
     lingering: VecDeque<(Instant, SocketId, u32)>,
     /// Tables that the batch in hand has sends in. Kept for its memory.
     touched: Vec<u32>,
+    /// Tables whose rings do not signal the eventfd for now.
+    hushed: Vec<u32>,
     /// No table before this one has a free place.
     spacious: usize,
     /// Where the next harvest begins.
@@ -212,6 +214,7 @@ impl Rings {
             waiting: VecDeque::new(),
             lingering: VecDeque::new(),
             touched: Vec::new(),
+            hushed: Vec::new(),
             spacious: 0,
             next: 0,
             parked: 0,
@@ -479,11 +482,19 @@ impl Rings {
                 if !self.tables[at].ring.wants_run() {
                     break;
                 }
+                self.hush(at);
                 self.tables[at].ring.run();
             }
         }
         self.next = (first + 1) % self.tables.len();
-        self.has_work()
+        self.tables.iter_mut().any(|table| table.ring.has_work())
+    }
+
+    /// What the shard makes this ring do is no reason to wake it: it looks before it sleeps.
+    fn hush(&mut self, table: usize) {
+        if self.tables[table].ring.hush() {
+            self.hushed.push(table as u32);
+        }
     }
 
     /// Sees to it that an arrival at `fd` wakes the shard, as those at parked sockets do. `fd` lives as long
@@ -496,6 +507,9 @@ impl Rings {
     }
 
     pub(super) fn has_work(&mut self) -> bool {
+        for table in self.hushed.drain(..) {
+            self.tables[table as usize].ring.signal();
+        }
         self.tables.iter_mut().any(|table| table.ring.has_work())
     }
 

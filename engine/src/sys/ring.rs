@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
@@ -51,6 +52,8 @@ pub(super) struct Ring {
     /// for good then, until there is something again: it marks the ring *after* it has queued the work, and
     /// the work may have been run in between. Whoever goes on until the mark is gone goes on for ever.
     is_mark_stale: bool,
+    /// Nothing signals the eventfd.
+    is_hushed: bool,
 }
 
 /// What the kernel answers to an operation.
@@ -95,7 +98,14 @@ impl Ring {
             .build(SUBMISSIONS)?;
         ring.submitter().register_files_sparse(sockets)?;
         ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
-        Ok(Self { ring, earlier: VecDeque::new(), is_mixed: false, is_broken: false, is_mark_stale: false })
+        Ok(Self {
+            ring,
+            earlier: VecDeque::new(),
+            is_mixed: false,
+            is_broken: false,
+            is_mark_stale: false,
+            is_hushed: false,
+        })
     }
 
     /// Puts a descriptor into the table. The file lives on there when the descriptor is closed.
@@ -159,7 +169,8 @@ impl Ring {
     }
 
     /// Queues the accept of a connection that is waiting at `listener` into the free place `index`; it
-    /// completes with 0, or `EAGAIN` if there is none. Before Linux 6.10 it is refused with `EINVAL`.
+    /// completes with 0, or `EAGAIN` if there is none. Before Linux 6.10 it is refused with `EINVAL`. What is
+    /// queued next begins when this has succeeded; else it completes with `ECANCELED`.
     ///
     /// # Safety
     /// `len` must be readable, and it and that many bytes at `name` writable, until [`Ring::submit`] has
@@ -176,7 +187,7 @@ impl Ring {
         let place = place.expect("the index of a place in a table");
         let fd = types::Fd(listener.as_raw_fd());
         let entry = opcode::Accept::new(fd, name, len).file_index(Some(place)).build().user_data(data);
-        let entry = patched(entry, IOPRIO_AT, ACCEPT_DONTWAIT.to_ne_bytes());
+        let entry = patched(entry, IOPRIO_AT, ACCEPT_DONTWAIT.to_ne_bytes()).flags(squeue::Flags::IO_LINK);
         // SAFETY: an accept that does not wait is done with the memory when the submission is, and the caller
         // keeps it until then.
         unsafe { self.push_entry(&entry) }
@@ -279,6 +290,23 @@ impl Ring {
             }
             self.run();
         }
+    }
+
+    /// Has nothing signal the eventfd until [`Ring::signal`]; whether this is new. For a shard that is awake,
+    /// and looks before it sleeps.
+    pub(super) fn hush(&mut self) -> bool {
+        if !self.is_hushed {
+            self.ring.completion().disable_eventfd();
+        }
+        !std::mem::replace(&mut self.is_hushed, true)
+    }
+
+    /// Ends [`Ring::hush`]. What came meanwhile shows in [`Ring::has_work`].
+    pub(super) fn signal(&mut self) {
+        self.ring.completion().enable_eventfd();
+        self.is_hushed = false;
+        // The kernel shows first and then looks whether it is to signal; here it is the other way round.
+        fence(Ordering::SeqCst);
     }
 
     /// Gives back what a mass of completions took.

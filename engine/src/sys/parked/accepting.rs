@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use super::super::SocketId;
 use super::super::sockopt::{PeerName, is_of_listener};
-use super::{INDEX_BITS, Place, Rings, State, What, buffer_of, data, index_of};
+use super::{GENERATION_MASK, INDEX_BITS, Place, Rings, State, What, buffer_of, data, index_of};
 use crate::sys::ring::Completion;
 
 /// Most connections that one call takes.
@@ -57,9 +57,13 @@ impl Rings {
             // SAFETY: nobody touches `peers` until the ring was submitted, below. Should a panic come
             // between, they live as long as the ring, as part of the same `Rings`.
             unsafe { table.ring.push_accept(data, listener.as_fd(), index, name, len) };
+            table.arm(index);
             asked += 1;
         }
-        table.ring.submit();
+        if table.ring.hush() {
+            self.hushed.push(number as u32);
+        }
+        table.ring.run();
         completions.clear();
         let is_accept = |completion: &Completion| completion.data >> 56 == What::Accept as u64;
         table.ring.take_completions(is_accept, |completion| completions.push(completion));
@@ -70,6 +74,10 @@ impl Rings {
             let index = index_of(data);
             let table = &mut self.tables[number];
             if result < 0 {
+                let place = &mut table.places[index as usize];
+                // Its poll has not begun, and says so.
+                let generation = (place.generation + 1) & GENERATION_MASK;
+                *place = Place { generation, is_armed: false, ..*place };
                 table.give_free(index);
                 let error = io::Error::from_raw_os_error(-result);
                 if is_of_listener(&error) {
@@ -79,7 +87,6 @@ impl Rings {
             }
             let place = &mut table.places[index as usize];
             *place = Place { token: NO_TOKEN, state: State::Parked, ..*place };
-            table.arm(index);
             self.parked += 1;
             let socket = SocketId((number as u32) << INDEX_BITS | index);
             match self.accepting.peers[usize::from(buffer_of(data))].address() {
