@@ -143,7 +143,14 @@ impl<T, const ITEMS: usize> Pages<T, ITEMS> {
         self.pages.get(number as usize / ITEMS)?.get(number as usize % ITEMS)
     }
 
-    /// The same, to be changed.
+    /// The things from this number on, whether in use or not, to the end of its page; none where the page is
+    /// not there.
+    pub(crate) fn page_from(&self, number: u32) -> &[T] {
+        let page = self.pages.get(number as usize / ITEMS).map_or(&[][..], |page| page);
+        page.get(number as usize % ITEMS..).unwrap_or_default()
+    }
+
+    /// As [`Pages::get`], to be changed.
     pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
         self.pages.get_mut(number as usize / ITEMS)?.get_mut(number as usize % ITEMS)
     }

@@ -19,18 +19,16 @@ use hashbrown::HashMap;
 
 use super::input::{Ready, Received};
 use super::settled::Settled;
-use super::{Action, Batch, Closing, HeadVariant, Join, Outcome, OwnedMessage, Shard, SlotId};
+use super::{Action, Batch, Closing, Outcome, OwnedMessage, Shard, SlotId};
 use crate::app::{Admission, AnyApp, Message, Refusal, Subscriber};
 use crate::channel::Receiver;
 use crate::config::Config;
-use crate::connection::{
-    self, Admissions, Context, Handle, Lent, OwnedRequest, Park, Permit, RawPermit, Subscription,
-};
+use crate::connection::{self, Admissions, Context, Handle, Lent, OwnedRequest, RawPermit};
 use crate::metrics::{Ended, Figures, Malformed, Metrics, Refused};
 use crate::publish::Sequencer;
 use crate::sys::{self, EventFd, ParkedEvent, ParkedEventKind, ParkedSet, SendOutcome, SocketId};
 use crate::topic::Topic;
-use crate::transport::{Encoding, Transport};
+use crate::transport::Transport;
 
 /// Events that are harvested before they are looked at.
 const HARVEST_MAX: usize = 1_024;
@@ -44,6 +42,8 @@ const COMMANDS_MAX: usize = 64;
 /// Actions that are done in a row, and before the clock is looked at: one may answer a request.
 const ACTIONS_MAX: usize = 256;
 const ACTIONS_TIMED: usize = 8;
+/// How often in a row its own thread wakes the loop before the runtime looks at sockets and timers.
+const LOCAL_WAKES_MAX: u32 = 16;
 /// How long the loop goes on without giving the runtime's other tasks a turn.
 const TURN: Duration = Duration::from_millis(2);
 
@@ -118,7 +118,7 @@ impl Local {
             admissions: Arc::clone(&local.shared.admissions),
             is_draining: Arc::clone(&local.shared.is_draining),
             shard: number,
-            park: Box::new(Parking(Rc::clone(&local))),
+            park: Box::new(parking::Parking(Rc::clone(&local))),
             local: connection::Local::default(),
         };
         *local.context.borrow_mut() = Some(Rc::new(context));
@@ -317,105 +317,6 @@ impl Drop for Asked<'_> {
     }
 }
 
-struct Parking(Rc<Local>);
-
-impl Park for Parking {
-    fn subscribe(&self, socket: Handle, permit: Permit, subscription: Box<Subscription>) {
-        let config = &self.0.shared.config;
-        let subscription = *subscription;
-        let grant = subscription.grant;
-        let join = Join {
-            permit: permit.into_raw().0,
-            matchers: subscription.matchers,
-            encoding: Encoding {
-                transport: subscription.transport,
-                format: subscription.format,
-                framing: subscription.framing,
-                head: 0,
-                limit: subscription.limit,
-            },
-            variant: HeadVariant {
-                lines: subscription.extra_head.into(),
-                keeps_alive: subscription.keeps_alive,
-                is_http10: subscription.is_http10,
-            },
-            head: subscription.head,
-            after: subscription.after,
-            told: subscription.told,
-            old: subscription.old,
-            wait_seconds: subscription.wait_seconds,
-            max_age_seconds: grant.max_age_seconds.unwrap_or(config.timing.max_age_seconds),
-            policy: grant.slow_policy.unwrap_or(config.slow_policy),
-            publish: grant.publish,
-            data: grant.data,
-            request: subscription.request.map(Rc::from),
-            inflates: subscription.deflate.is_some(),
-            leftover: subscription.leftover,
-        };
-        let slot = self.0.core.borrow_mut().handle_join(join);
-        self.0.park(socket, slot);
-        self.0.wake();
-    }
-
-    fn subscribers_of<'a>(&'a self, topic: &'a Topic) -> Pin<Box<dyn Future<Output = u64> + 'a>> {
-        let local = &self.0;
-        let question = local.counts_made.get();
-        local.counts_made.set(question + 1);
-        let commands = &local.shared.commands;
-        let asker = local.number;
-        local.counts.borrow_mut().insert(question, Count { left: commands.len(), ..Count::default() });
-        for command in commands {
-            let topic = topic.clone();
-            let ask: Command = Box::new(move |shard: &Rc<Local>| {
-                let found = shard.subscribers_of(&topic) as u64;
-                let answer: Command = Box::new(move |local: &Rc<Local>| local.add_count(question, found));
-                let _ = shard.shared.commands[asker].send(answer);
-            });
-            if command.send(ask).is_err() {
-                // The engine ends.
-                local.add_count(question, 0);
-            }
-        }
-        let asked = Asked { local, question };
-        Box::pin(std::future::poll_fn(move |context| asked.local.poll_count(asked.question, context)))
-    }
-
-    fn wait_for_request(&self, socket: Handle, permit: Permit) {
-        let slot = self.0.core.borrow_mut().handle_idle(permit.into_raw().0);
-        if self.0.park(socket, slot) {
-            self.0.wake();
-        }
-    }
-
-    fn may_be_readable(&self, socket: SocketId) -> bool {
-        self.0.parked.borrow_mut().may_be_readable(socket)
-    }
-
-    fn send(&self, socket: SocketId, bytes: &[u8]) -> Option<SendOutcome> {
-        let mut failed = Vec::new();
-        self.0.parked.borrow_mut().send_batch(&[sys::Send { socket, bytes }], &mut failed);
-        failed.pop().map(|(_, outcome)| outcome)
-    }
-
-    fn take_back(&self, socket: SocketId) -> std::io::Result<OwnedFd> {
-        let mut parked = self.0.parked.borrow_mut();
-        let taken = parked.take_back(socket);
-        // The ring lets go of it with the loop's next round.
-        self.0.wake();
-        if let Err(error) = &taken {
-            // Out of descriptors: the connection cannot be served, and says so by its reset.
-            tracing::warn!(shard = self.0.number, %error, "a parked connection could not be taken back");
-            parked.close(socket, sys::Closing::Abort);
-        }
-        taken
-    }
-
-    fn close(&self, socket: SocketId) {
-        self.0.parked.borrow_mut().close(socket, sys::Closing::Plain);
-        self.0.wake();
-    }
-}
-
 fn token(slot: SlotId) -> u64 {
     u64::from(slot.generation) << 32 | u64::from(slot.index)
 }
@@ -431,6 +332,7 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
     let mut sleep = std::pin::pin!(sleeper.wait());
     // Somebody may have signalled the eventfd.
     let mut is_signalled = true;
+    let mut local_wakes = 0;
     monoio::spawn(tick(Rc::clone(&local)));
     let mut events = Vec::new();
     let mut batch = Batch::default();
@@ -452,22 +354,26 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
         has_work |= send(&local, &mut batch, round);
         report(&local, &mut last_gauges);
         has_work |= local.parked.borrow_mut().has_work();
-        if has_work {
+        if has_work || local_wakes == LOCAL_WAKES_MAX {
             // A real wait on a descriptor that is ready: the other tasks of the runtime have their turn.
             local.eventfd.wake();
             sleep.as_mut().await?;
             sleep.set(sleeper.wait());
             is_signalled = true;
+            local_wakes = 0;
             continue;
         }
         if std::mem::take(&mut is_signalled) {
             local.eventfd.drain();
         }
         local.is_woken.set(false);
-        if channel.prepare_to_sleep() && !local.parked.borrow_mut().has_work() {
+        let may_sleep = channel.prepare_to_sleep() && !local.is_stopped();
+        if may_sleep && !local.parked.borrow_mut().has_work() {
             is_signalled = local.sleep(sleep.as_mut()).await?;
+            local_wakes += 1;
             if is_signalled {
                 sleep.set(sleeper.wait());
+                local_wakes = 0;
             }
         }
         channel.awake();
@@ -705,3 +611,5 @@ fn report(local: &Local, last_gauges: &mut Instant) {
 pub(crate) fn begin_drain(shared: &Shared) {
     shared.is_draining.store(true, Ordering::SeqCst);
 }
+
+mod parking;

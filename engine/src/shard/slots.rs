@@ -219,6 +219,17 @@ impl Slots {
         (slot.generation == id.generation && slot.state != State::Free).then_some(slot)
     }
 
+    /// Looks at up to `max` slots from `from` on, in one page, for the first one that `is_wanted` names; how
+    /// many it has looked at, and whether the last of them is one.
+    pub(crate) fn pass(&self, from: u32, max: u32, is_wanted: impl Fn(&Slot) -> bool) -> (u32, bool) {
+        let count = max.min(PAGE_SLOTS as u32 - from % PAGE_SLOTS as u32);
+        let slots = self.pages.page_from(from);
+        match slots.get(..count as usize).unwrap_or_default().iter().position(is_wanted) {
+            Some(at) => (at as u32 + 1, true),
+            None => (count, false),
+        }
+    }
+
     /// The name of a slot that is in use.
     pub(crate) fn id(&self, index: u32) -> SlotId {
         SlotId { index, generation: self[index].generation }

@@ -9,7 +9,7 @@
 //!         handle events; let other work have its turn;
 //!     }
 //!     handle the last events; take the channel; walk (send_batch); …
-//!     eventfd.drain();
+//!     if the last wait was over, eventfd.drain();
 //!     store asleep = true; fence(SeqCst);
 //!     if channel is empty && no unfinished work && !parked.has_work() {
 //!         sleeper.wait().await;                           // a publisher's wake, a command, or a socket
@@ -18,8 +18,9 @@
 //! }
 //! ```
 //! The descriptor is drained *before* the last look at what there is to do: what comes before the drain is
-//! seen by the look, what comes after it leaves the descriptor readable. A loop that has work left and only
-//! wants to give the runtime's other tasks a turn calls `eventfd.wake()` and then waits, as above.
+//! seen by the look, what comes after it leaves the descriptor readable. Who wakes the loop on its own thread
+//! needs no descriptor: the wait goes on meanwhile, and nothing was drained then. A loop that has work left
+//! and only wants to give the runtime's other tasks a turn calls `eventfd.wake()` and then waits, as above.
 //! [`ParkedSet::harvest`] must be called at least once a second, for the waits of [`Closing::Graceful`].
 
 mod allocator;
@@ -361,8 +362,8 @@ impl ParkedSet {
         either!(self, inner => inner.give_back());
     }
 
-    /// Whether [`ParkedSet::harvest`] has something to do. Cheap; asked before going to sleep: what comes after
-    /// it wakes the sleeper.
+    /// Whether [`ParkedSet::harvest`] has something to do. Cheap; asked before going to sleep: what comes
+    /// after it wakes the sleeper.
     pub fn has_work(&mut self) -> bool {
         either!(self, inner => inner.has_work())
     }

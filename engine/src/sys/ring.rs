@@ -169,8 +169,7 @@ impl Ring {
     }
 
     /// Queues the accept of a connection that is waiting at `listener` into the free place `index`; it
-    /// completes with 0, or `EAGAIN` if there is none. Before Linux 6.10 it is refused with `EINVAL`. What is
-    /// queued next begins when this has succeeded; else it completes with `ECANCELED`.
+    /// completes with 0, or `EAGAIN` if there is none. Before Linux 6.10 it is refused with `EINVAL`.
     ///
     /// # Safety
     /// `len` must be readable, and it and that many bytes at `name` writable, until [`Ring::submit`] has
@@ -187,7 +186,7 @@ impl Ring {
         let place = place.expect("the index of a place in a table");
         let fd = types::Fd(listener.as_raw_fd());
         let entry = opcode::Accept::new(fd, name, len).file_index(Some(place)).build().user_data(data);
-        let entry = patched(entry, IOPRIO_AT, ACCEPT_DONTWAIT.to_ne_bytes()).flags(squeue::Flags::IO_LINK);
+        let entry = patched(entry, IOPRIO_AT, ACCEPT_DONTWAIT.to_ne_bytes());
         // SAFETY: an accept that does not wait is done with the memory when the submission is, and the caller
         // keeps it until then.
         unsafe { self.push_entry(&entry) }

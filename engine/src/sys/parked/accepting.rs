@@ -57,13 +57,14 @@ impl Rings {
             // SAFETY: nobody touches `peers` until the ring was submitted, below. Should a panic come
             // between, they live as long as the ring, as part of the same `Rings`.
             unsafe { table.ring.push_accept(data, listener.as_fd(), index, name, len) };
+            // Operations begin in the order of the queue, and the accept is over by then.
             table.arm(index);
             asked += 1;
         }
         if table.ring.hush() {
             self.hushed.push(number as u32);
         }
-        table.ring.run();
+        table.ring.submit();
         completions.clear();
         let is_accept = |completion: &Completion| completion.data >> 56 == What::Accept as u64;
         table.ring.take_completions(is_accept, |completion| completions.push(completion));
@@ -75,7 +76,7 @@ impl Rings {
             let table = &mut self.tables[number];
             if result < 0 {
                 let place = &mut table.places[index as usize];
-                // Its poll has not begun, and says so.
+                // Its poll found no socket, and will say so.
                 let generation = (place.generation + 1) & GENERATION_MASK;
                 *place = Place { generation, is_armed: false, ..*place };
                 table.give_free(index);
