@@ -24,10 +24,9 @@ struct Floor {
 impl Floor {
     /// Starts one that may have so many descriptors, with further arguments.
     fn start(kind: &str, descriptors: u64, arguments: &[&str]) -> Self {
-        let [port, control] = [(); 2].map(|()| {
-            let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("there is a free port");
-            free.local_addr().expect("it is bound").port()
-        });
+        // Both at once: one that is let go of may be given again.
+        let free = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("there is a port"));
+        let [port, control] = free.map(|free| free.local_addr().expect("it is bound").port());
         let mut command = Command::new(env!("CARGO_BIN_EXE_floor"));
         command.args(["floor-serve", kind, "--port", &port.to_string(), "--control", &control.to_string()]);
         command.args(arguments);

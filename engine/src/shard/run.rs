@@ -9,7 +9,7 @@ use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
@@ -333,7 +333,7 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
     // Somebody may have signalled the eventfd.
     let mut is_signalled = true;
     let mut local_wakes = 0;
-    monoio::spawn(tick(Rc::clone(&local)));
+    monoio::spawn(tick(Rc::downgrade(&local)));
     let mut events = Vec::new();
     let mut batch = Batch::default();
     let mut last_gauges = Instant::now();
@@ -383,17 +383,21 @@ pub(crate) async fn run(local: Rc<Local>, channel: Receiver<Command>) -> std::io
     Ok(())
 }
 
-/// Wakes the loop for its sweep; gives memory back when a mass has come or gone.
-async fn tick(local: Rc<Local>) {
+/// Wakes the loop for its sweep; gives memory back when a mass has come or gone. Asleep it keeps nothing
+/// alive: a runtime that ends forgets its tasks, and does not drop them.
+async fn tick(shard: Weak<Local>) {
     let mut settled = Settled::default();
-    while !local.is_stopped() {
+    while let Some(local) = shard.upgrade() {
         if settled.has_settled(local.connections(), local.now_ms()) {
             local.parked.borrow_mut().give_back();
             sys::collect();
         }
         let wait = if local.connections() == 0 { 500 } else { Shard::tick_ms() };
+        drop(local);
         monoio::time::sleep(Duration::from_millis(wait)).await;
-        local.wake();
+        if let Some(local) = shard.upgrade() {
+            local.wake();
+        }
     }
 }
 
