@@ -117,6 +117,14 @@ export async function untilHeard(page, count, ms = 20_000) {
 const CUT_OFF =
   /^(The connection to ws|Firefox can.t establish|Cross-Origin Request Blocked|The byte stream was erroneous)/;
 
+/** Gives a page this size. Puppeteer turns it too, which not every Firefox can (140 cannot): that is left out. */
+export async function resize(page, viewport) {
+  await page.setViewport(viewport).catch((error) => {
+    if (!/unknown command emulation\.setScreenOrientationOverride/.test(error.message)) throw error;
+  });
+  await until(`a width of ${viewport.width}`, async () => (await page.evaluate(() => innerWidth)) === viewport.width);
+}
+
 /** Runs `test` for each browser; prints what the pages complain of; exits with 1 if one failed. */
 export async function inEach(browsers, launch, test) {
   let failures = 0;
@@ -125,7 +133,7 @@ export async function inEach(browsers, launch, test) {
     const complaints = [];
     const newPage = async () => {
       const page = await browser.newPage();
-      await page.setViewport({ width: 1280, height: 900 });
+      await resize(page, { width: 1280, height: 900 });
       page.on("pageerror", ({ message }) => {
         if (!CUT_OFF.test(message)) complaints.push(`script error: ${message}`);
       });

@@ -46,6 +46,5 @@ export async function launch(name) {
   if (!options) {
     throw new Error(`${name} is no browser that is tested; those are ${Object.keys(BROWSERS).join(", ")}`);
   }
-  // Without a viewport of its own: to set one takes commands that not every Firefox has.
-  return puppeteer.launch({ headless: true, timeout: 60_000, defaultViewport: null, ...options() });
+  return puppeteer.launch({ headless: true, timeout: 60_000, ...options() });
 }

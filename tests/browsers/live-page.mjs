@@ -4,7 +4,7 @@
 //     node tests/browsers/live-page.mjs BASE_URL [chromium] [firefox]
 
 import {
-  checkHeard, commandLine, freshTopic, inEach, liveState, publish, publishBatch, TRANSPORTS, until, untilHeard, visit,
+  checkHeard, commandLine, freshTopic, inEach, liveState, publish, publishBatch, resize, TRANSPORTS, until, untilHeard, visit,
 } from "./common.mjs";
 import { launch } from "./launch.mjs";
 
@@ -84,7 +84,7 @@ await inEach(browsers, launch, async ({ name, newPage }) => {
     if (gaps + duplicates + disorder + missing > 0) throw new Error(`${key}: ${JSON.stringify(state[key])}`);
   }
 
-  await page.setViewport({ width: 360, height: 780 });
+  await resize(page, { width: 360, height: 780 });
   const width = await page.evaluate(() => document.documentElement.scrollWidth);
   if (width > 360) throw new Error(`the page is ${width} pixels wide on a phone of 360`);
   await page.close();
