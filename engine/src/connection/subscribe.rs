@@ -101,7 +101,7 @@ impl Conversation {
                 let detail = "too many answers wait for peers that do not read them";
                 return Err(Box::new(Problem::new(503, Refused::Busy, detail).retry_after(1)));
             }
-            return Ok(Box::pin(self.poll(incoming, admitted)).await);
+            return Ok(self.poll(incoming, admitted).await);
         }
         let head = self.stream_head(incoming, &admitted, handshake)?;
         if incoming.is_head() {

@@ -43,6 +43,7 @@ impl Rings {
             return Ok(false);
         }
         let number = self.spacious;
+        self.hush(number);
         let table = &mut self.tables[number];
         let Accepting { peers, completions, .. } = &mut self.accepting;
         let mut asked = 0;
@@ -60,9 +61,6 @@ impl Rings {
             // Operations begin in the order of the queue, and the accept is over by then.
             table.arm(index);
             asked += 1;
-        }
-        if table.ring.hush() {
-            self.hushed.push(number as u32);
         }
         table.ring.submit();
         completions.clear();
